@@ -100,7 +100,7 @@ def is_done(row: dict, done: dict[str, dict], data: Path) -> bool:
 
 
 def write_tables(planned: list[dict], data: Path, log: Path) -> None:
-    """``metadata.csv`` and ``times.jsonl`` of all clips that are there, in the order of the plan."""
+    """``metadata.csv`` and ``times.jsonl`` of all clips that are there, in plan order."""
     done = read_log(log)
     rows = [done[row["id"]] for row in planned if is_done(row, done, data)]
     with (data / "metadata.csv").open("w", encoding="utf-8", newline="") as out:

@@ -2,10 +2,10 @@
 
     python data/recipes/sentences.py drafts/*.tsv --not-in other_text.txt --out data/sentences.tsv
 
-Drafts have three columns: domain, variety (br or pt), text. Kept are sentences of 3 to 18 words,
-in NFC, without digits or letters outside the model's vocabulary, and unlike any other one. The
-splits are stratified by domain and variety, draft by draft: the same drafts in the same order give
-the same file, and one more draft at the end only adds lines.
+Drafts have three columns: domain, variety (br or pt), text. Taken are sentences of 3 to 18 words,
+in NFC, without digits or letters outside the model's vocabulary, and unlike any other one. What
+``--out`` holds already stays as it is, so a later draft moves no sentence to another split.
+The splits are stratified by domain and variety.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+KEYS = ("split", "domain", "variety", "text")
 LETTERS = set("abcdefghijklmnopqrstuvwxyzàáâãçéêíóôõúü'-")
 PUNCTUATION = set(" ,.;:!?…—")
 # Of 13 sentences 8, 2 and 3: about 40, 10 and 15 minutes.
@@ -90,9 +91,8 @@ def _nearest(words: list[str], known: list, postings: dict[str, set[int]]) -> st
         other = known[at][1]
         if count >= 0.5 * min(len(set(words)), len(set(other))):
             matcher = SequenceMatcher(None, own, " ".join(other), autojunk=False)
-            if matcher.real_quick_ratio() >= NEAR <= matcher.quick_ratio() <= 1:
-                if matcher.ratio() >= NEAR:
-                    return known[at][0]
+            if matcher.quick_ratio() >= NEAR and matcher.ratio() >= NEAR:
+                return known[at][0]
     return None
 
 
@@ -108,9 +108,12 @@ def share_out(rows: list[dict[str, str]], seed: int) -> list[dict[str, str]]:
 
 def read_draft(path: Path) -> list[dict[str, str]]:
     rows = (line.split("\t") for line in path.read_text("utf-8").splitlines())
-    keys = ("domain", "variety", "text")
-    found = [dict(zip(keys, map(tidy, row), strict=True)) for row in rows if len(row) == 3]
-    return [row | {"draft": path.stem} for row in found]
+    return [dict(zip(KEYS[1:], map(tidy, row), strict=True)) for row in rows if len(row) == 3]
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as table:
+        return list(csv.DictReader(table, delimiter="\t"))
 
 
 def main() -> None:
@@ -120,23 +123,30 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    rows = [row for path in args.drafts for row in read_draft(path)]
+    kept = read_table(args.out) if args.out.exists() else []
     others = [line for path in args.not_in for line in path.read_text("utf-8").splitlines()]
-    copies = near_pairs([row["text"] for row in rows], others)
-    faults = [trouble(row["text"]) for row in rows]
-    for index, (row, fault) in enumerate(zip(rows, faults, strict=True)):
-        if fault or index in copies:
-            print(f"left out: {row['text']} ({fault or 'near: ' + copies[index]})")
-    good = [row for i, row in enumerate(rows) if not faults[i] and i not in copies]
-    shared = []
-    for number, path in enumerate(args.drafts):  # draft by draft: a new one changes no old split
-        shared += share_out([row for row in good if row["draft"] == path.stem], args.seed + number)
+    others += [row["text"] for row in kept]
+    for number, path in enumerate(args.drafts):
+        good = check(read_draft(path), others)
+        others += [row["text"] for row in good]
+        kept += share_out(good, args.seed + number)
     with args.out.open("w", encoding="utf-8", newline="") as out:
-        keys = ("split", "domain", "variety", "text")
-        table = csv.DictWriter(out, keys, delimiter="\t", extrasaction="ignore")
+        table = csv.DictWriter(out, KEYS, delimiter="\t", lineterminator="\n")
         table.writeheader()
-        table.writerows(shared)
-    print(f"{len(good)} of {len(rows)} sentences -> {args.out}")
+        table.writerows(kept)
+    print(f"{len(kept)} sentences in {args.out}")
+
+
+def check(rows: list[dict[str, str]], others: list[str]) -> list[dict[str, str]]:
+    """The rows that can be used; says why the others cannot."""
+    copies = near_pairs([row["text"] for row in rows], others)
+    good = []
+    for index, row in enumerate(rows):
+        if fault := trouble(row["text"]) or (index in copies and f"near: {copies[index]}"):
+            print(f"left out: {row['text']} ({fault})")
+        else:
+            good.append(row)
+    return good
 
 
 if __name__ == "__main__":
