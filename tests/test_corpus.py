@@ -192,23 +192,26 @@ def test_joined_words_are_cut_where_they_meet() -> None:
 
 
 def test_times_follow_the_sound_not_the_tokens() -> None:
-    rate, frames = 16_000, (12, 4, 4, 2, 4, 12, 10, 4, 8)  # padding, m a _ t a . _ t, padding
-    waveform = np.zeros(sum(frames) * 400)
-    waveform[4_000:8_000] = 1.0  # sound from 0.25 s to 0.50 s and from 0.95 s to 1.05 s
-    waveform[15_200:16_800] = 1.0
-    words = (
-        phonemes.SpokenWord("ma", "ma"),
-        phonemes.SpokenWord("ta", "ta", "."),
-        phonemes.SpokenWord("t", ""),
-    )
-    words = (*words[:2],)
-    symbols = "ma ta."
-    found, phones = times.true_times(waveform, rate, words, symbols, (*frames[:7], 12))
-    assert [word for word, *_ in found] == ["ma", "ta"]
-    lead = times.LEAD_FRAMES * times.FRAME_S
-    assert found[0][1:] == (0.25, pytest.approx(20 * 0.025 - lead))
-    assert found[1][1] == found[0][2] and found[1][2] == pytest.approx(1.05, abs=0.011)
+    frames = (12, 4, 4, 2, 4, 12, 10, 12)  # padding, m, a, space, t, a, full stop, padding
+    rate, waveform = 16_000, np.zeros(sum(frames) * 400)
+    waveform[4_000:16_800] = 1.0  # sound from 0.25 s to 1.05 s; the last a is said to end at 0.95
+    waveform[8_000:8_800] = 0.5  # the space is no silence
+    words = (phonemes.SpokenWord("ma", "ma"), phonemes.SpokenWord("ta", "ta", "."))
+    found, phones = times.true_times(waveform, rate, words, "ma ta.", frames)
+    meet = pytest.approx((12 + 4 + 4 - times.LEAD_FRAMES) * times.FRAME_S)
+    assert found[0] == ("ma", pytest.approx(0.25, abs=0.006), meet)
+    assert found[1] == ("ta", meet, pytest.approx(1.05, abs=0.006))
     assert [symbol for symbol, *_ in phones] == ["m", "a", "t", "a"]
+
+
+def test_words_at_a_pause_end_and_begin_with_the_sound() -> None:
+    frames = (12, 4, 20, 8, 2, 4, 4, 10)  # padding, m, a, comma, space, t, a, padding
+    rate, waveform = 16_000, np.zeros(sum(frames) * 400)
+    waveform[4_000:8_000] = waveform[16_000:20_800] = 1.0  # silent from 0.5 s to 1.0 s
+    words = (phonemes.SpokenWord("ma", "ma", ","), phonemes.SpokenWord("ta", "ta"))
+    found, _ = times.true_times(waveform, rate, words, "ma, ta", frames)
+    assert found[0] == ("ma", pytest.approx(0.25, abs=0.006), pytest.approx(0.5, abs=0.006))
+    assert found[1] == ("ta", pytest.approx(1.0, abs=0.006), pytest.approx(1.3, abs=0.006))
 
 
 def test_voice_sequence_of_a_longer_list_begins_with_the_shorter() -> None:
