@@ -1,0 +1,133 @@
+"""A fast CPU forward of ``Wav2Vec2ForCTC`` for training, on the model's own parameters.
+
+The HF module stays the truth: this file computes the same function, for the layer-norm
+feature encoder and the stable layer norm only, in the order (batch, time, channels), so that
+every convolution of the feature encoder is a matrix product on a strided view and the
+element-wise work between two products can be fused by ``torch.compile``. It exists because on
+CPU the plain module spends most of its time in convolution backward, GELU and copies.
+``tests/test_recipes.py`` holds that both give the same log-probs.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv_by_matmul(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
+    """Convolve ``(batch, time, in)`` with a ``(out, in, kernel)`` weight: ``(batch, frames, out)``.
+
+    The kernel is cut into pieces of one stride; each piece is one matrix product on a view.
+    """
+    batch, time, width = x.shape
+    out, _, kernel = weight.shape
+    frames = (time - kernel) // stride + 1
+    kernels = weight.permute(2, 1, 0).reshape(kernel * width, out)
+    y = None
+    for start in range(0, kernel, stride):
+        taps = min(stride, kernel - start)
+        last = start + (frames - 1) * stride + taps
+        if taps == stride:
+            piece = x[:, start : start + frames * stride].reshape(batch, frames, taps * width)
+        else:
+            piece = x[:, start:last].unfold(1, taps, stride).transpose(2, 3)
+            piece = piece.reshape(batch, frames, taps * width)
+        term = piece @ kernels[start * width : (start + taps) * width]
+        y = term if y is None else y + term
+    return y if bias is None else y + bias
+
+
+def conv_layer(
+    x: Tensor, weight: Tensor, bias: Tensor, gain: Tensor, shift: Tensor, stride: int
+) -> Tensor:
+    """One layer of the feature encoder: convolution, layer norm over channels, GELU."""
+    y = conv_by_matmul(x, weight, bias, stride)
+    return F.gelu(F.layer_norm(y, (y.shape[-1],), gain, shift))
+
+
+def transformer_layer(x: Tensor, bias: Tensor | None, heads: int, *p: Tensor) -> Tensor:
+    """One pre-norm layer on ``(batch, frames, hidden)``; ``p`` as `layer_parameters` gives them."""
+    (g1, b1, wqkv, bqkv, wo, bo, g2, b2, w1, c1, w2, c2) = p
+    batch, frames, hidden = x.shape
+    qkv = F.linear(F.layer_norm(x, (hidden,), g1, b1), wqkv, bqkv)
+    q, k, v = qkv.view(batch, frames, 3, heads, hidden // heads).permute(2, 0, 3, 1, 4)
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    y = y.transpose(1, 2).reshape(batch, frames, hidden)
+    x = x + F.linear(y, wo, bo)
+    y = F.gelu(F.linear(F.layer_norm(x, (hidden,), g2, b2), w1, c1))
+    return x + F.linear(y, w2, c2)
+
+
+def layer_parameters(layer: nn.Module) -> tuple[Tensor, ...]:
+    """The parameters of one HF encoder layer, query, key and value joined."""
+    a, f = layer.attention, layer.feed_forward
+    qkv = (a.q_proj, a.k_proj, a.v_proj)
+    return (
+        layer.layer_norm.weight,
+        layer.layer_norm.bias,
+        torch.cat([m.weight for m in qkv]),
+        torch.cat([m.bias for m in qkv]),
+        a.out_proj.weight,
+        a.out_proj.bias,
+        layer.final_layer_norm.weight,
+        layer.final_layer_norm.bias,
+        f.intermediate_dense.weight,
+        f.intermediate_dense.bias,
+        f.output_dense.weight,
+        f.output_dense.bias,
+    )
+
+
+class FastForward:
+    """Compute logits of a ``Wav2Vec2ForCTC`` and one inner layer; hold no parameters.
+
+    Parameters
+    ----------
+    model
+        The HF model; its parameters are used in place, gradients land in them.
+    inner_layer
+        The transformer layer (from 1) whose output is returned for an auxiliary loss.
+    compiled
+        Fuse the blocks with ``torch.compile`` (needs a C++ compiler).
+    """
+
+    def __init__(self, model: nn.Module, inner_layer: int, *, compiled: bool = True):
+        self.model, self.inner_layer = model, inner_layer
+        compile_ = torch.compile if compiled else (lambda function, **_: function)
+        self.conv_layer = compile_(conv_layer, dynamic=True)
+        self.transformer_layer = compile_(transformer_layer, dynamic=True)
+
+    def features(self, waveforms: Tensor) -> Tensor:
+        """``(batch, samples)`` to ``(batch, frames, channels)``."""
+        x = waveforms.unsqueeze(-1)
+        for layer in self.model.wav2vec2.feature_extractor.conv_layers:
+            conv, norm = layer.conv, layer.layer_norm
+            x = self.conv_layer(
+                x, conv.weight, conv.bias, norm.weight, norm.bias, conv.stride[0]
+            )
+        return x
+
+    def __call__(
+        self, waveforms: Tensor, lengths: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits ``(batch, frames, vocab)`` and the inner layer ``(batch, frames, hidden)``.
+
+        ``lengths`` are valid frames; ``mask`` (batch, frames) marks frames that SpecAugment hides.
+        """
+        w = self.model.wav2vec2
+        x, _ = w.feature_projection(self.features(waveforms))
+        if mask is not None:
+            x = torch.where(mask.unsqueeze(-1), w.masked_spec_embed.to(x.dtype), x)
+        valid = torch.arange(x.shape[1]) < lengths[:, None]
+        x = x * valid.unsqueeze(-1)
+        x = x + w.encoder.pos_conv_embed(x)
+        bias = None
+        if not bool(valid.all()):
+            bias = torch.zeros(valid.shape, dtype=x.dtype).masked_fill(~valid, -1e4)[:, None, None]
+        inner = x
+        for index, layer in enumerate(w.encoder.layers, 1):
+            heads = layer.attention.num_heads
+            x = self.transformer_layer(x, bias, heads, *layer_parameters(layer))
+            inner = x if index == self.inner_layer else inner
+        return self.model.lm_head(w.encoder.layer_norm(x)), inner

@@ -1,0 +1,157 @@
+"""Speech with known phone times, from ``make_speech.py``'s folders to training batches."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from augment import RATE, augment, change_speed
+
+VOCABULARY = ("<pad>", "<s>", "</s>", "<unk>", "|", "'", "-", *"abcdefghijklmnopqrstuvwxyz")
+VOCABULARY += tuple("àáâãçéêíóôõúü")
+FRAME_S = 0.025  # one frame of Kokoro's duration predictor: 600 samples at 24 kHz
+HOP, FIELD = 320, 400  # samples between frames and seen by one frame of wav2vec2
+STRESS = "ˈˌ"
+PHONES = "abdefhijklmnoprstuvwxyzæçðŋɐɑɔəɛɡɨɪɲɹɾʁʃʊʌʎʒʣʤʦʧAIOWỸː"  # class 0: pause or space
+
+
+def to_labels(text: str) -> tuple[list[int], list[str]]:
+    """Character ids and words of a text: NFC, lower case, what is not in the vocabulary a space."""
+    text = unicodedata.normalize("NFC", text).lower().replace("’", "'")
+    kept = "".join(c if c in VOCABULARY[5:] else " " for c in text)
+    words = [w.strip("-'") for w in kept.split()]
+    words = [w for w in words if w]
+    return [VOCABULARY.index(c) for c in "|".join(words)], words
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One spoken sentence: int16 samples, phone ids and ends, words where they map one to one."""
+
+    samples: np.ndarray
+    phones: np.ndarray  # class of each token
+    ends_s: np.ndarray  # end of each token
+    text: str
+    word_cuts: np.ndarray | None  # seconds where a cut between words is safe; None: not known
+
+
+def read_clip(row: dict, folder: Path) -> Clip:
+    """Read one line of a part file with its sound."""
+    samples, rate = soundfile.read(folder / row["path"], dtype="int16")
+    if rate != RATE:
+        raise ValueError(f"{row['path']}: {rate} Hz, expected {RATE}")
+    symbols = " " + row["symbols"] + " "
+    ends = np.cumsum(row["frames"]) * FRAME_S
+    phones = [PHONES.find(s) + 1 if s not in STRESS else -1 for s in symbols]
+    for i in range(len(phones) - 2, -1, -1):  # a stress mark belongs to the sound after it
+        phones[i] = phones[i + 1] if phones[i] == -1 else phones[i]
+    return Clip(samples, np.array(phones), ends, row["text"], _cuts(row, symbols, ends))
+
+
+def _cuts(row: dict, symbols: str, ends: np.ndarray) -> np.ndarray | None:
+    _, words = to_labels(row["text"])
+    if "words" in row:
+        gaps = zip(row["words"][:-1], row["words"][1:], strict=True)
+        middle = [(before[2] + after[1]) / 2 for before, after in gaps]
+        return np.array([0.0, *middle, ends[-1]]) if len(middle) == len(words) - 1 else None
+    if len(row["frames"]) != len(symbols) or len(row["symbols"].split()) != len(words):
+        return None
+    starts = np.concatenate([[0], ends[:-1]])
+    inner = [i for i in range(1, len(symbols) - 1) if symbols[i] == " " and symbols[i - 1] != " "]
+    if len(inner) != len(words) - 1:
+        return None
+    middle = [(starts[i] + ends[i]) / 2 for i in inner]
+    return np.array([0.0, *middle, ends[-1]])
+
+
+def read_folder(folder: Path) -> list[Clip]:
+    """Every clip of a folder's part files (a last line cut short by a running writer is left)."""
+    clips = []
+    for part in sorted(folder.glob("part*.jsonl")):
+        for line in part.read_text(encoding="utf-8").splitlines():
+            try:
+                clips.append(read_clip(json.loads(line), folder))
+            except (json.JSONDecodeError, soundfile.LibsndfileError):
+                continue
+    return clips
+
+
+@dataclass(frozen=True)
+class Example:
+    """A clip or a run of its words, augmented: waveform, labels, phone class of every frame."""
+
+    waveform: np.ndarray
+    labels: list[int]
+    frame_phones: np.ndarray
+
+
+def frames_of(samples: int) -> int:
+    """Frames that wav2vec2 gives for so many samples."""
+    return max(0, (samples - FIELD) // HOP + 1)
+
+
+def make_example(
+    clip: Clip, rng: np.random.Generator, max_s: float, strength: float, babble: np.ndarray
+) -> Example:
+    """Cut, change speed, augment, normalise."""
+    start, end, text = _span(clip, rng, max_s)
+    wave = clip.samples[int(start * RATE) : int(end * RATE)].astype(np.float32) / 32768
+    factor = float(np.clip(rng.normal(1.0, 0.1), 0.8, 1.25)) if rng.random() < 0.7 else 1.0
+    wave = change_speed(wave, factor) if factor != 1.0 else wave
+    wave = augment(wave, rng, strength, babble)
+    wave = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
+    centres = (np.arange(frames_of(len(wave))) * HOP + FIELD / 2) / RATE * factor + start
+    token = np.minimum(np.searchsorted(clip.ends_s, centres), len(clip.phones) - 1)
+    return Example(wave, to_labels(text)[0], clip.phones[token])
+
+
+def _span(clip: Clip, rng: np.random.Generator, max_s: float) -> tuple[float, float, str]:
+    """A run of whole words no longer than ``max_s`` (the whole clip if cuts are not known)."""
+    total = len(clip.samples) / RATE
+    if clip.word_cuts is None or total <= max_s and rng.random() < 0.7:
+        return 0.0, total, clip.text
+    words = to_labels(clip.text)[1]
+    first = int(rng.integers(0, max(1, len(words) - 1)))
+    length = rng.uniform(min(1.2, max_s / 2), max_s)
+    last = first + 1
+    while last < len(words) and clip.word_cuts[last + 1] - clip.word_cuts[first] <= length:
+        last += 1
+    return clip.word_cuts[first], min(clip.word_cuts[last], total), " ".join(words[first:last])
+
+
+def batches(
+    clips: list[Clip], rng: np.random.Generator, budget_s: float, limits
+) -> Iterator[list[Example]]:
+    """Endless batches of similar lengths, at most ``budget_s`` seconds each with their padding.
+
+    ``limits()`` gives the longest example in seconds and the strength of augmentation: both may
+    grow while training goes on. ``clips`` may grow too.
+    """
+    while True:
+        max_s, strength = limits()
+        pool = []
+        while len(pool) < 40:
+            clip = clips[rng.integers(len(clips))]
+            if clip.word_cuts is None and len(clip.samples) > max_s * RATE:
+                continue
+            other = clips[rng.integers(len(clips))].samples.astype(np.float32) / 32768
+            example = make_example(clip, rng, max_s, strength, other)
+            if 0 < len(example.labels) < len(example.frame_phones):
+                pool.append(example)
+        pool.sort(key=lambda e: len(e.waveform))
+        yield from _grouped(pool, int(budget_s * RATE), rng)
+
+
+def _grouped(pool: list[Example], budget: int, rng: np.random.Generator) -> Iterator[list[Example]]:
+    groups: list[list[Example]] = [[]]
+    for example in pool:
+        if groups[-1] and (len(groups[-1]) + 1) * len(example.waveform) > budget:
+            groups.append([])
+        groups[-1].append(example)
+    for i in rng.permutation(len(groups)):
+        yield groups[i]

@@ -1,0 +1,354 @@
+"""Train ``mini``, the wav2vec2 CTC model that ships with ptlab, on speech that we made.
+
+    python data/recipes/train_mini.py SPEECH_FOLDER... --out RUN --minutes 120 --processes 2
+
+The folders are those of ``make_speech.py``; new clips that appear in them while the run goes on
+are picked up. Each process uses one thread (two threads in one process gain nothing here) and
+gradients are averaged. The schedule runs on the clock: warm-up, constant, then a linear fall over
+the last third, so that a busy machine gives a shorter training, not an unfinished one.
+A run writes ``checkpoint.pt`` every few minutes and goes on from it when started again.
+The loss is CTC plus a frame-wise phone cross-entropy on an inner layer, which gets the model over
+the plateau of blanks; its head is thrown away. Weights that ship are an exponential average.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import ctypes
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from fast_wav2vec2 import FastForward
+from speech import PHONES, VOCABULARY, batches, frames_of, read_folder
+from torch import Tensor, nn
+from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+
+INNER_LAYER = 5  # where the phone loss is applied
+MALLOC_M_TRIM_THRESHOLD, MALLOC_M_MMAP_MAX = -1, -4
+
+
+def new_model() -> Wav2Vec2ForCTC:
+    """The architecture of ``mini``: XLSR-53's, small, with cheap early convolutions."""
+    config = Wav2Vec2Config(
+        vocab_size=len(VOCABULARY),
+        hidden_size=256,
+        num_hidden_layers=8,
+        num_attention_heads=4,
+        intermediate_size=1024,
+        conv_dim=(32, 64, 96, 128, 192, 256, 256),
+        conv_bias=True,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        num_conv_pos_embeddings=64,
+        num_conv_pos_embedding_groups=16,
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        feat_proj_dropout=0.0,
+        final_dropout=0.0,
+        layerdrop=0.0,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        ctc_loss_reduction="mean",
+        ctc_zero_infinity=True,
+    )
+    return Wav2Vec2ForCTC(config)
+
+
+class Muon:
+    """Momentum, orthogonalised by Newton-Schulz (Jordan et al. 2024), for the 2-D weights.
+
+    The processes share the matrices out among themselves, then exchange the updates.
+    """
+
+    def __init__(self, weights: list[Tensor], momentum: float = 0.95, decay: float = 0.02):
+        self.weights, self.momentum, self.decay = weights, momentum, decay
+        self.buffers = [torch.zeros_like(w) for w in weights]
+
+    @torch.no_grad()
+    def step(self, lr: float) -> None:
+        updates = [torch.zeros_like(w) for w in self.weights]
+        for i, (weight, buffer) in enumerate(zip(self.weights, self.buffers, strict=True)):
+            buffer.lerp_(weight.grad, 1 - self.momentum)
+            if i % dist.get_world_size() == dist.get_rank():
+                nesterov = weight.grad.lerp(buffer, self.momentum)
+                updates[i] = orthogonal(nesterov) * (0.2 * max(weight.shape) ** 0.5)
+        flat = torch.cat([u.flatten() for u in updates])
+        dist.all_reduce(flat)
+        parts = flat.split([u.numel() for u in updates])
+        for weight, part in zip(self.weights, parts, strict=True):
+            weight.mul_(1 - lr * self.decay).add_(part.view_as(weight), alpha=-lr)
+
+
+def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
+    """The nearest (semi-)orthogonal matrix, nearly, by five Newton-Schulz steps in bf16."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = (x / (x.norm() + 1e-7)).bfloat16()
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    x = x.float()
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+def collate(examples: list) -> tuple[Tensor, Tensor, list, Tensor]:
+    """Pad to whole half seconds: waveforms, frames of each, labels, phone classes (-100: pad)."""
+    longest = max(len(e.waveform) for e in examples)
+    longest = -(-longest // 8000) * 8000
+    waves = torch.zeros(len(examples), longest)
+    phones = torch.full((len(examples), frames_of(longest)), -100)
+    for i, e in enumerate(examples):
+        waves[i, : len(e.waveform)] = torch.from_numpy(e.waveform)
+        phones[i, : len(e.frame_phones)] = torch.from_numpy(e.frame_phones)
+    lengths = torch.tensor([len(e.frame_phones) for e in examples])
+    return waves, lengths, [e.labels for e in examples], phones
+
+
+def time_mask(lengths: Tensor, frames: int, rng: np.random.Generator, share: float) -> Tensor:
+    """SpecAugment over time: spans of 4 to 12 frames (80 to 240 ms), about ``share`` of a clip."""
+    mask = torch.zeros(len(lengths), frames, dtype=torch.bool)
+    for i, length in enumerate(lengths.tolist()):
+        for _ in range(rng.poisson(share * length / 8)):
+            start = int(rng.integers(0, length))
+            mask[i, start : start + int(rng.integers(4, 13))] = True
+    return mask
+
+
+def losses(forward, phone_head: nn.Module, batch: tuple, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """CTC loss per character and phone cross-entropy per frame."""
+    waves, lengths, labels, phones = batch
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, inner = forward(waves, lengths, mask)
+        guesses = phone_head(inner)
+    counts = torch.tensor([len(x) for x in labels])
+    targets = torch.tensor([i for x in labels for i in x])
+    log_probs = logits.float().log_softmax(-1).transpose(0, 1)
+    ctc = F.ctc_loss(
+        log_probs, targets, lengths, counts, reduction="sum", zero_infinity=True
+    ) / counts.sum()
+    cross = F.cross_entropy(guesses.float().flatten(0, 1), phones.flatten(), ignore_index=-100)
+    return ctc, cross
+
+
+class Schedule:
+    """Learning rate, phone weight, longest clip and augmentation by the share of time gone."""
+
+    def __init__(self, minutes: float, gone_s: float, curriculum: bool):
+        self.total_s, self.start = minutes * 60, time.time() - gone_s
+        self.curriculum = curriculum
+
+    @property
+    def gone(self) -> float:
+        return (time.time() - self.start) / self.total_s
+
+    def lr(self, step: int) -> float:
+        return min(1.0, (step + 1) / 150) * min(1.0, max(0.0, 1 - self.gone) / 0.35)
+
+    def phone_weight(self) -> float:
+        return max(0.2, 1 - self.gone * 1.6) if self.curriculum else 0.2
+
+    def limits(self) -> tuple[float, float]:
+        """Longest example in seconds and strength of augmentation."""
+        if not self.curriculum:
+            return 14.0, 1.0
+        return min(14.0, 3.0 + 100 * self.gone), float(np.clip(self.gone * 8, 0.2, 1.0))
+
+
+def average_gradients(parameters: list[Tensor]) -> None:
+    flat = torch.cat([p.grad.flatten() for p in parameters])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        p.grad.copy_(part.view_as(p))
+
+
+def evaluate(model: Wav2Vec2ForCTC, rows: list[tuple[np.ndarray, str]]) -> dict[str, float]:
+    """Greedy WER and CER of (waveform, text) rows."""
+    import jiwer
+
+    hypotheses, references = [], []
+    with torch.inference_mode():
+        for wave, text in rows:
+            x = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
+            ids = model(torch.from_numpy(x)[None]).logits[0].argmax(-1)
+            ids = torch.unique_consecutive(ids).tolist()
+            joined = "".join(VOCABULARY[i] for i in ids if i > 3)
+            hypotheses.append(" ".join(joined.replace("|", " ").split()))
+            references.append(text)
+    print("   ", references[-1], "|", hypotheses[-1], flush=True)
+    return {"wer": jiwer.wer(references, hypotheses), "cer": jiwer.cer(references, hypotheses)}
+
+
+def held_out(data: Path | None, clips: list, count: int = 60) -> list[tuple[np.ndarray, str]]:
+    """Some of the corpus's dev split; before it exists, some clips taken out of training."""
+    from speech import to_labels
+
+    def row(samples, text):
+        return samples.astype(np.float32) / 32768, " ".join(to_labels(text)[1])
+
+    if data is not None and (data / "metadata.csv").exists():
+        import pandas as pd
+        import soundfile
+
+        frame = pd.read_csv(data / "metadata.csv").query("split == 'dev'")
+        frame = frame.iloc[:: max(1, len(frame) // count)]
+        read = (soundfile.read(data / p, dtype="int16")[0] for p in frame["path"])
+        return [row(samples, text) for samples, text in zip(read, frame["text"], strict=True)]
+    return [row(c.samples, c.text) for c in (clips.pop() for _ in range(count))]
+
+
+def train(rank: int, args: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    keep_memory()
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", str(args.port))
+    dist.init_process_group("gloo", rank=rank, world_size=args.processes)
+    torch._dynamo.config.recompile_limit = 64
+    torch.manual_seed(args.seed)
+    model = Wav2Vec2ForCTC.from_pretrained(args.init) if args.init else new_model()
+    phone_head = nn.Linear(model.config.hidden_size, len(PHONES) + 1)
+    both = nn.ModuleList([model, phone_head]).float().train()
+    average = copy.deepcopy(model).eval()
+    state = resume(args.out, both, average)
+    matrices = [p for n, p in both.named_parameters() if p.ndim == 2 and "encoder.layers" in n]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in both.parameters() if id(p) not in chosen]
+    everything = matrices + others
+    muon = Muon(matrices)
+    adam = torch.optim.AdamW(others, lr=args.adam_lr, betas=(0.9, 0.98), weight_decay=0.01)
+    if state.get("muon"):
+        muon.buffers = state["muon"]
+        adam.load_state_dict(state["adam"])
+    clips = [c for folder in args.speech for c in read_folder(folder)]
+    dev = held_out(args.dev, clips)
+    if rank == 0:
+        hours = sum(len(c.samples) for c in clips) / 16000 / 3600
+        size = sum(p.numel() for p in model.parameters()) / 1e6
+        print(f"{len(clips)} clips, {hours:.2f} h, {size:.2f} M parameters", flush=True)
+    rng = np.random.default_rng(args.seed * 1000 + rank + state.get("step", 0))
+    schedule = Schedule(args.minutes, state.get("gone_s", 0.0), not args.init)
+    forward = FastForward(model, INNER_LAYER)
+    step, audio_s = state.get("step", 0), state.get("audio_s", 0.0)
+    window, saved, running = time.time(), time.time(), []
+    for examples in batches(clips, rng, args.batch_s, schedule.limits):
+        done = torch.tensor(float(schedule.gone >= 1))
+        dist.all_reduce(done)
+        if done.item():
+            break
+        batch = collate(examples)
+        mask = time_mask(batch[1], batch[3].shape[1], rng, 0.12 * schedule.limits()[1])
+        ctc, cross = losses(forward, phone_head, batch, mask)
+        for p in everything:
+            p.grad = None
+        (ctc + schedule.phone_weight() * cross).backward()
+        for p in everything:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        average_gradients(everything)
+        nn.utils.clip_grad_norm_(others, 1.0)
+        muon.step(args.muon_lr * schedule.lr(step))
+        for group in adam.param_groups:
+            group["lr"] = args.adam_lr * schedule.lr(step)
+        adam.step()
+        step, audio_s = step + 1, audio_s + batch[0].numel() / 16000 * args.processes
+        with torch.no_grad():
+            weight = 1 - min(0.998, (step + 1) / (step + 20))
+            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), weight)
+        running.append((ctc.item(), cross.item()))
+        if rank == 0 and step % 50 == 0:
+            now = time.time()
+            c, x = np.mean(running[-50:], axis=0)
+            print(
+                f"{schedule.gone:.3f} step {step} {audio_s / 3600:.2f} h ctc {c:.3f} phone {x:.3f} "
+                f"{(now - window) / 50:.2f} s/step lr {schedule.lr(step):.2f}", flush=True,
+            )
+            window = now
+        if time.time() - saved > args.save_every and rank == 0:
+            saved = time.time()
+            gone_s = schedule.gone * schedule.total_s
+            save(args.out, both, average, muon, adam, step, gone_s, audio_s)
+            report(args.out, average, dev, step, audio_s)
+            window = time.time()
+        if step % 400 == 0:
+            refresh(clips, args)
+    if rank == 0:
+        save(args.out, both, average, muon, adam, step, schedule.total_s, audio_s)
+        report(args.out, average, dev, step, audio_s)
+    dist.destroy_process_group()
+
+
+def keep_memory() -> None:
+    """Tell glibc to keep freed blocks: page faults cost a third of a step otherwise."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(MALLOC_M_MMAP_MAX, 0)
+    libc.mallopt(MALLOC_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def refresh(clips: list, args: argparse.Namespace) -> None:
+    """Read folders again that are still being filled."""
+    if args.growing:
+        held = getattr(refresh, "seen", {})
+        for folder in args.growing:
+            lines = sum(len(p.read_text("utf-8").splitlines()) for p in folder.glob("part*.jsonl"))
+            if lines > held.get(folder, 0) + 50:
+                fresh = read_folder(folder)
+                clips.extend(fresh[held.get(folder, 0) :])
+                held[folder] = len(fresh)
+        refresh.seen = held
+
+
+def save(out: Path, both, average, muon, adam, step: int, gone_s: float, audio_s: float) -> None:
+    state = dict(both=both.state_dict(), average=average.state_dict(), muon=muon.buffers,
+                 adam=adam.state_dict(), step=step, gone_s=gone_s, audio_s=audio_s)
+    torch.save(state, out / "checkpoint.tmp")
+    (out / "checkpoint.tmp").replace(out / "checkpoint.pt")
+    average.save_pretrained(out / "model")
+
+
+def report(out: Path, average: nn.Module, dev: list, step: int, audio_s: float) -> None:
+    scores = evaluate(average, dev)
+    line = {"step": step, "audio_h": round(audio_s / 3600, 2), **scores}
+    with open(out / "log.jsonl", "a", encoding="utf-8") as f:
+        f.write(json.dumps(line) + "\n")
+    print(line, flush=True)
+
+
+def resume(out: Path, both: nn.Module, average: nn.Module) -> dict:
+    if not (out / "checkpoint.pt").exists():
+        return {}
+    state = torch.load(out / "checkpoint.pt", weights_only=True)
+    both.load_state_dict(state["both"])
+    average.load_state_dict(state["average"])
+    return state
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("speech", nargs="+", type=Path, help="folders of make_speech.py")
+    parser.add_argument("--growing", nargs="*", type=Path, default=[], help="still being filled")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--init", help="a model folder to go on from (no curriculum then)")
+    parser.add_argument("--dev", type=Path, help="the corpus folder, for its dev split")
+    parser.add_argument("--minutes", type=float, default=120)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--batch-s", type=float, default=28, help="audio a step and process")
+    parser.add_argument("--muon-lr", type=float, default=2.5e-3)
+    parser.add_argument("--adam-lr", type=float, default=1.5e-3)
+    parser.add_argument("--save-every", type=float, default=240)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--port", type=int, default=29511)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    torch.multiprocessing.spawn(train, (args,), nprocs=args.processes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""How sure is the model? From log-probs to a probability that a word is right.
+
+Two steps: a raw score a frame, a token, a word (no training), then a calibrator fitted on one set
+of speakers that turns the score of a word into the share of such words that are right.
+Confidence speaks of what was recognised: it cannot see a word that was left out.
+
+References
+----------
+Laptev and Ginsburg (2022), "Fast Entropy-Based Methods of Word-Level Confidence Estimation for
+End-to-End Automatic Speech Recognition", arXiv 2212.08703.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ptlab.ctc import Segment
+from ptlab.errors import PtlabError
+
+__all__ = ["Calibrator", "frame_confidence", "segment_confidence", "word_confidence"]
+
+METHODS = ("tsallis", "max_prob")
+_AGGREGATES = {"min": np.min, "mean": np.mean, "prod": np.prod}
+
+
+def frame_confidence(
+    log_probs: np.ndarray, method: str = "tsallis", alpha: float = 1 / 3
+) -> np.ndarray:
+    """Confidence of every frame, 0 (all tokens equal) to 1 (one token has it all).
+
+    ``"max_prob"`` is the largest probability, stretched so that the uniform distribution is 0.
+    ``"tsallis"`` is the Tsallis entropy of order ``alpha``, exponentially normalised
+    (equation 13 of the paper): ``(exp(-H) - exp(-H_max)) / (1 - exp(-H_max))``.
+    Small ``alpha`` makes the score feel the tail: many half-likely tokens, a low score.
+
+    Parameters
+    ----------
+    log_probs : ndarray (frames, vocab)
+    method : {"tsallis", "max_prob"}
+    alpha : float
+        Order of the entropy, not 1; the paper's best are 1/2 to 1/3.
+
+    Returns
+    -------
+    ndarray (frames,)
+
+    Examples
+    --------
+    >>> sure, unsure = frame_confidence(np.log([[0.98, 0.01, 0.01], [1 / 3, 1 / 3, 1 / 3]]))
+    >>> bool(sure > 0.6), bool(abs(unsure) < 1e-12)
+    (True, True)
+    """
+    if method not in METHODS:
+        raise PtlabError(f"Confidence method {method!r}; choose one of {', '.join(METHODS)}.")
+    probs = np.exp(np.asarray(log_probs, dtype=np.float64))
+    vocab = probs.shape[-1]
+    if method == "max_prob":
+        return (probs.max(axis=-1) - 1 / vocab) / (1 - 1 / vocab)
+    if alpha <= 0 or alpha == 1:
+        raise PtlabError(f"alpha is {alpha}; it must be above 0 and not 1, such as 1/3.")
+    entropy = ((probs**alpha).sum(axis=-1) - 1) / (1 - alpha)
+    floor = np.exp(-(vocab ** (1 - alpha) - 1) / (1 - alpha))
+    return np.clip((np.exp(-entropy) - floor) / (1 - floor), 0.0, 1.0)
+
+
+def segment_confidence(frame_scores: np.ndarray, segment: Segment) -> float:
+    """Score of a character: the mean over the frames in which it is emitted, blanks left out.
+
+    Parameters
+    ----------
+    frame_scores : ndarray (frames,)
+        From `frame_confidence`.
+
+    Examples
+    --------
+    >>> segment_confidence(np.array([1.0, 0.5, 0.7, 0.0]), Segment("a", 0, 4, 1, 3))
+    0.6
+    """
+    return float(np.mean(frame_scores[segment.first_frame : segment.last_frame]))
+
+
+def word_confidence(character_scores: Iterable[float], aggregate: str = "min") -> float:
+    """Score of a word from those of its characters.
+
+    Parameters
+    ----------
+    aggregate : {"min", "mean", "prod"}
+        A word is as sure as its least sure character by default.
+
+    Examples
+    --------
+    >>> word_confidence([0.9, 0.4, 0.8])
+    0.4
+    """
+    if aggregate not in _AGGREGATES:
+        raise PtlabError(f"Aggregate {aggregate!r}; choose one of {', '.join(_AGGREGATES)}.")
+    return float(_AGGREGATES[aggregate](list(character_scores)))
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """Turn a raw score into a probability: monotone, piecewise linear between fitted points.
+
+    Fitted by isotonic regression (Zadrozny and Elkan, 2002) on words of known correctness,
+    pooled into at most ``knots`` groups of equal size so that it does not follow the noise.
+
+    Attributes
+    ----------
+    scores, probabilities : tuple of float
+        The points; outside them the nearest probability holds.
+    method, alpha, aggregate
+        How the scores were made.
+    """
+
+    scores: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    method: str = "tsallis"
+    alpha: float = 1 / 3
+    aggregate: str = "min"
+
+    @classmethod
+    def fit(
+        cls, scores: Sequence[float], correct: Sequence[bool], knots: int = 20, **how: object
+    ) -> Calibrator:
+        """Fit on the scores of words and whether each is right.
+
+        Raises
+        ------
+        PtlabError
+            If lengths differ, or all words are right, or all are wrong.
+
+        Examples
+        --------
+        >>> calibrator = Calibrator.fit([0.1, 0.2, 0.8, 0.9], [False, False, True, True], knots=2)
+        >>> [round(float(p), 2) for p in calibrator([0.0, 1.0])]
+        [0.0, 1.0]
+        """
+        x, y = np.asarray(scores, float), np.asarray(correct, float)
+        if len(x) != len(y):
+            raise PtlabError(f"{len(x)} scores but {len(y)} marks; give one mark a score.")
+        if len(np.unique(y)) < 2:
+            raise PtlabError("A calibrator needs right and wrong words; these are all alike.")
+        order = np.argsort(x, kind="stable")
+        groups = np.array_split(order, min(knots, len(x)))
+        points = [(x[g].mean(), y[g].mean(), len(g)) for g in groups]
+        return cls(*_monotone(points), **how)  # type: ignore[arg-type]
+
+    def __call__(self, scores: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Probabilities of being right, same shape as ``scores``."""
+        return np.interp(scores, self.scores, self.probabilities)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, object]) -> Calibrator:
+        """The inverse of `to_dict`."""
+        points = {k: tuple(values[k]) for k in ("scores", "probabilities")}  # type: ignore[call-overload]
+        return cls(**{**values, **points})  # type: ignore[arg-type]
+
+
+def _monotone(points: list[tuple[float, float, int]]) -> tuple[tuple, tuple]:
+    """Pool adjacent violators: a group that falls is merged with the one before it."""
+    pools: list[list] = []
+    for score, share, size in points:
+        pools.append([share, size, [score]])
+        while len(pools) > 1 and pools[-2][0] >= pools[-1][0]:
+            share, size, scores = pools.pop()
+            before = pools[-1]
+            before[0] = (before[0] * before[1] + share * size) / (before[1] + size)
+            before[1] += size
+            before[2] += scores
+    scores = tuple(float(s) for _, _, group in pools for s in group)
+    shares = tuple(float(share) for share, _, group in pools for _ in group)
+    return scores, shares

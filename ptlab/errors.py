@@ -1,0 +1,46 @@
+"""The errors that ptlab raises: one root, one class a kind of trouble.
+
+Every message says what was given, what is accepted and what to do next.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AlignmentError",
+    "AudioError",
+    "DataError",
+    "ModelError",
+    "PtlabError",
+    "TextError",
+]
+
+
+class PtlabError(Exception):
+    """Root of all errors of ptlab: ``except PtlabError`` catches every one.
+
+    Examples
+    --------
+    >>> from ptlab.errors import AudioError, PtlabError
+    >>> issubclass(AudioError, PtlabError)
+    True
+    """
+
+
+class AudioError(PtlabError):
+    """Sound that cannot be read or used: missing, empty, NaN, wrong shape or rate."""
+
+
+class TextError(PtlabError):
+    """Text that cannot be normalised or written with a vocabulary."""
+
+
+class ModelError(PtlabError):
+    """A model that cannot be found, loaded or run."""
+
+
+class DataError(PtlabError):
+    """A corpus, file or column that is missing or not what it should be."""
+
+
+class AlignmentError(PtlabError):
+    """A text that does not fit the frames it should be aligned with."""
