@@ -49,9 +49,11 @@ def frame_confidence(
 
     Examples
     --------
-    >>> sure, unsure = frame_confidence(np.log([[0.98, 0.01, 0.01], [1 / 3, 1 / 3, 1 / 3]]))
-    >>> bool(sure > 0.6), bool(abs(unsure) < 1e-12)
-    (True, True)
+    >>> log_probs = np.log([[0.98, 0.01, 0.01], [0.4, 0.3, 0.3]])
+    >>> frame_confidence(log_probs, "max_prob").round(2).tolist()
+    [0.97, 0.1]
+    >>> frame_confidence(log_probs).round(2).tolist()
+    [0.59, 0.01]
     """
     if method not in METHODS:
         raise PtlabError(f"Confidence method {method!r}; choose one of {', '.join(METHODS)}.")

@@ -339,33 +339,46 @@ def char_segments(
     return segments
 
 
-def word_segments(characters: Sequence[Segment]) -> list[tuple[Segment, tuple[Segment, ...]]]:
+def word_segments(
+    characters: Sequence[Segment], reach: int = 6
+) -> list[tuple[Segment, tuple[Segment, ...]]]:
     """Group characters into words: each word with its characters.
 
-    A space takes time too; its frames are a gap between two words and belong to neither,
-    save that a boundary inside the gap is put at its middle.
+    CTC emits a character for fewer frames than it sounds, so that a word read off its emissions
+    is too short. Each word is widened into the gap on either side, at most to the middle of the
+    gap and by at most ``reach`` frames, so that a pause between two words stays a pause.
+
+    Parameters
+    ----------
+    characters : sequence of Segment
+        From `char_segments`, spaces (``|``) among them.
+    reach : int
+        Frames that a word may take of a gap.
 
     Examples
     --------
     >>> letters = [Segment("o", 0, 2, 0, 2), Segment("|", 2, 6, 3, 5), Segment("a", 6, 8, 6, 8)]
     >>> [(w.text, w.start_frame, w.end_frame) for w, _ in word_segments(letters)]
-    [('o', 0, 4), ('a', 4, 8)]
+    [('o', 0, 4), ('a', 4, 14)]
     """
     groups: list[list[Segment]] = [[]]
-    gaps: list[tuple[int, int]] = []
     for character in characters:
         if character.text == WORD_DELIMITER:
-            if groups[-1]:
-                groups.append([])
+            groups.append([])
         elif character.text not in _SPECIAL:
             groups[-1].append(character)
     words = [tuple(g) for g in groups if g]
-    bounds = [[w[0].first_frame, w[-1].last_frame] for w in words]
-    for left, right in zip(bounds[:-1], bounds[1:], strict=True):
-        gaps.append((left[1], right[0]))
-    for i, (start, end) in enumerate(gaps):
-        bounds[i][1] = bounds[i + 1][0] = (start + end + 1) // 2
+    if not words:
+        return []
+    inner = [(w[0].first_frame, w[-1].last_frame) for w in words]
+    lefts = [0] + [(a[1] + b[0] + 1) // 2 for a, b in zip(inner[:-1], inner[1:], strict=True)]
+    rights = lefts[1:] + [inner[-1][1] + reach]
     return [
-        (Segment("".join(c.text for c in w), start, end, w[0].first_frame, w[-1].last_frame), w)
-        for w, (start, end) in zip(words, bounds, strict=True)
+        (_word(word, max(left, first - reach), min(right, last + reach)), word)
+        for word, (first, last), left, right in zip(words, inner, lefts, rights, strict=True)
     ]
+
+
+def _word(characters: tuple[Segment, ...], start: int, end: int) -> Segment:
+    text = "".join(c.text for c in characters)
+    return Segment(text, start, end, characters[0].first_frame, characters[-1].last_frame)

@@ -1,0 +1,38 @@
+# Everything runs in .venv; constraints.txt holds the versions that the course was tested with.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: lab test unit slow notebooks lint clean
+
+.venv/course: constraints.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[course]"
+	touch $@
+
+.venv/test: .venv/course
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[course,test]"
+	touch $@
+
+lab: .venv/course  ## set up and open the course
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+test: .venv/test lint  ## set up and test: units and doctests, then every notebook
+	$(BIN)/pytest
+	$(BIN)/pytest -m notebook tests/test_notebooks.py
+
+unit: .venv/test
+	$(BIN)/pytest
+
+slow: .venv/test  ## the full-size architecture with random weights: 6 GB of memory, minutes
+	$(BIN)/pytest -m slow
+
+notebooks: .venv/test  ## run, clean and save every notebook
+	$(BIN)/python tests/refresh_notebooks.py
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv build *.egg-info
