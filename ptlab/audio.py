@@ -1,70 +1,98 @@
-"""Sound in, 16 kHz mono float32 out; what cannot be used is refused with advice."""
+"""Load and check sound: anything in, mono float32 at the model's rate out.
+
+Files are read by libsndfile (soundfile); what it cannot read (M4A, WebM, video) goes through the
+``ffmpeg`` program if it is there. Nothing is decoded by torchcodec or torchaudio.
+"""
 
 from __future__ import annotations
 
 import io
 import os
-import shutil
-import subprocess
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from ptlab.decoders import decode_bytes, decode_file
 from ptlab.errors import AudioError
+from ptlab.samples import (
+    checked_rate,
+    checked_samples,
+    is_silent,
+    to_columns,
+    to_float,
+    to_mono,
+    to_numpy,
+)
 
 __all__ = ["SAMPLE_RATE", "Audio", "load_audio", "normalize", "resample"]
 
-SAMPLE_RATE = 16_000  # Hz; what wav2vec2 models are trained on
-MIN_RATE, MAX_RATE = 1_000, 768_000  # Hz; outside is a mistake, not a recording
-SILENCE_PEAK = 10 ** (-60 / 20)  # a peak below -60 dBFS is called silent
-MAX_FLOAT_PEAK = 16.0  # float audio beyond this was never divided by its full scale
-MAX_CHANNELS = 32
+SAMPLE_RATE = 16_000  # Hz; what wav2vec2 models hear
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Audio:
-    """A mono recording and where it came from.
+    """Sound that is ready for a model.
 
     Attributes
     ----------
     waveform : ndarray (samples,), float32
-        Full scale is 1.0.
+        Mono. Nominally within -1 and 1; a lossy codec may overshoot a little.
     sampling_rate : int
         Of ``waveform``, in Hz.
     original_sampling_rate, original_channels : int
-        As they were before resampling and mixing.
+        What the source had.
     source : str or None
-        The file, when there was one.
+        Path of the file; None for arrays and bytes.
+
+    Examples
+    --------
+    >>> audio = load_audio(np.zeros(8_000, np.float32), 8_000)
+    >>> audio
+    Audio(1.00 s, 16000 Hz, from 8000 Hz, silent)
+    >>> audio.waveform.shape, audio.duration_s, audio.was_resampled, audio.is_silent
+    ((16000,), 1.0, True, True)
     """
 
     waveform: np.ndarray
     sampling_rate: int
     original_sampling_rate: int
-    original_channels: int
+    original_channels: int = 1
     source: str | None = None
-
-    def __repr__(self) -> str:
-        origin = f", from {self.original_sampling_rate} Hz" if self.was_resampled else ""
-        silent = ", silent" if self.is_silent else ""
-        return f"Audio({self.duration_s:.2f} s, {self.sampling_rate} Hz{origin}{silent})"
-
-    def __len__(self) -> int:
-        return len(self.waveform)
 
     @property
     def duration_s(self) -> float:
+        """Length in seconds."""
         return len(self.waveform) / self.sampling_rate
 
     @property
     def was_resampled(self) -> bool:
+        """Whether the source had another rate."""
         return self.sampling_rate != self.original_sampling_rate
 
     @property
     def is_silent(self) -> bool:
-        """Whether the peak lies below -60 dBFS: nothing that a microphone would call speech."""
-        return bool(np.abs(self.waveform).max() < SILENCE_PEAK)
+        """Whether no sample is 0.001 of full scale (-60 dBFS) away from the mean."""
+        return is_silent(self.waveform)
+
+    def __len__(self) -> int:
+        return len(self.waveform)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.waveform, dtype=dtype, copy=True if copy is None else copy)
+
+    def __repr__(self) -> str:
+        facts = [f"{self.duration_s:.2f} s", f"{self.sampling_rate} Hz"]
+        if self.was_resampled:
+            facts.append(f"from {self.original_sampling_rate} Hz")
+        if self.original_channels > 1:
+            facts.append(f"from {self.original_channels} channels")
+        if self.is_silent:
+            facts.append("silent")
+        if self.source:
+            facts.append(os.path.basename(self.source))
+        return f"Audio({', '.join(facts)})"
 
 
 def load_audio(
@@ -74,22 +102,25 @@ def load_audio(
     target_rate: int = SAMPLE_RATE,
     channel: int | None = None,
 ) -> Audio:
-    """Read sound from nearly anything.
+    """Read sound of any kind as mono float32 at one rate.
 
     Parameters
     ----------
     source
-        A path; bytes or a binary file object holding an audio file; an array or tensor
-        ``(samples,)``, ``(channels, samples)`` or ``(samples, channels)`` (the shorter axis is
-        that of the channels); a dict with ``array`` and ``sampling_rate``, or with ``bytes`` or
-        ``path``, as Hugging Face datasets give; or an `Audio`. Integers are divided by their full
-        scale (uint8 is unsigned, as in WAV). Nothing that is passed in is changed.
+        - a path (WAV, FLAC, OGG, Opus, MP3, AIFF, ...; M4A, WebM and video with ffmpeg), the
+          bytes of such a file, or an open binary file, which is left where it stood;
+        - an array, a list of floats or a torch tensor: ``(samples,)``, ``(channels, samples)``
+          or ``(samples, channels)``; the shorter axis is the channels. int8, int16 and int32 are
+          divided by full scale, uint8 is centred on 128 as in WAV, floats are taken as they are;
+        - a dict of a Hugging Face data set, ``{"array", "sampling_rate"}`` or
+          ``{"bytes", "path"}`` (it is not changed), or its torchcodec decoder;
+        - an `Audio`.
     sampling_rate : int, optional
-        Of an array, in Hz. Files know their own.
+        Rate of an array in Hz: needed for arrays. Files know theirs.
     target_rate : int
-        Rate of the result, in Hz.
+        Rate of the result in Hz.
     channel : int, optional
-        Take this channel (from 0) instead of the mean of all.
+        Take this channel, from 0, and not the mean of all.
 
     Returns
     -------
@@ -98,234 +129,172 @@ def load_audio(
     Raises
     ------
     AudioError
-        If there is no such file, it is not audio, it is empty, holds NaN or infinite values, has
-        an unusable shape, or its rate is missing or absurd.
+        If the source is missing, empty, not audio or too short; has NaN or infinite samples, a
+        shape or type that cannot be sound, values far out of range, no rate or an absurd one; or
+        if its channels cancel each other in the mean.
 
     Examples
     --------
-    >>> tone = np.sin(2 * np.pi * 440 * np.arange(8_000) / 8_000)
-    >>> audio = load_audio(tone, sampling_rate=8_000)
-    >>> audio
-    Audio(1.00 s, 16000 Hz, from 8000 Hz)
-    >>> audio.waveform.dtype, audio.waveform.shape
-    (dtype('float32'), (16000,))
+    >>> stereo = np.array([[0, 16384, 0, -16384] * 4000] * 2, np.int16)
+    >>> load_audio(stereo, 16_000)
+    Audio(1.00 s, 16000 Hz, from 2 channels)
+    >>> float(load_audio(stereo, 16_000).waveform.max())
+    0.5
     """
-    _check_rate(target_rate)
+    target_rate = checked_rate(target_rate, "target_rate")
     if isinstance(source, Audio):
-        return _resampled(source, target_rate)
-    if isinstance(source, dict):
-        return _from_dict(source, sampling_rate, target_rate, channel)
-    if _is_array(source):
-        if sampling_rate is None:
-            raise AudioError(
-                "An array does not say how fast it was sampled. Give its rate in Hz: "
-                "load_audio(array, sampling_rate=16_000)."
-            )
-        return _build(_to_numpy(source), sampling_rate, target_rate, channel, None)
-    data, rate, name = _read(source)
-    return _build(data, rate, target_rate, channel, name)
+        return _again(source, sampling_rate, target_rate, channel)
+    samples, rate, name = _read(source, sampling_rate)
+    waveform = to_mono(checked_samples(samples), channel)
+    return Audio(resample(waveform, rate, target_rate), target_rate, rate, samples.shape[1], name)
 
 
-def resample(waveform: np.ndarray, orig_rate: int, target_rate: int) -> np.ndarray:
-    """Resample ``(samples,)`` with soxr's high quality; the same array if the rates are equal.
+def resample(waveform: np.ndarray, original_rate: int, target_rate: int) -> np.ndarray:
+    """Change the rate by soxr (HQ: linear phase, 20 bits), the delay taken out.
+
+    Parameters
+    ----------
+    waveform : ndarray (samples,)
+    original_rate, target_rate : int
+        In Hz.
+
+    Returns
+    -------
+    ndarray (about samples * target_rate / original_rate,), float32
+        Never the array that was given.
+
+    Raises
+    ------
+    AudioError
+        For more than one axis, an absurd rate, or if nothing would be left.
 
     Examples
     --------
-    >>> resample(np.zeros(44_100, np.float32), 44_100, 16_000).shape
+    >>> resample(np.zeros(44_100), 44_100, 16_000).shape
     (16000,)
     """
-    _check_rate(orig_rate)
-    _check_rate(target_rate)
-    if orig_rate == target_rate:
+    original_rate = checked_rate(original_rate, "original_rate")
+    target_rate = checked_rate(target_rate, "target_rate")
+    waveform = np.array(waveform, dtype=np.float32)
+    if waveform.ndim != 1:
+        raise AudioError(f"resample takes (samples,), not {waveform.shape}; load_audio makes mono.")
+    if original_rate == target_rate:
         return waveform
     import soxr
 
-    return soxr.resample(np.asarray(waveform, np.float32), orig_rate, target_rate, quality="HQ")
+    result = soxr.resample(waveform, original_rate, target_rate, quality="HQ")
+    if not len(result):
+        raise AudioError(
+            f"{len(waveform)} samples at {original_rate} Hz are too short to make one sample at "
+            f"{target_rate} Hz; give more sound."
+        )
+    return result
 
 
 def normalize(waveform: np.ndarray) -> np.ndarray:
-    """Zero mean and unit variance over the samples given, as ``Wav2Vec2FeatureExtractor`` does.
+    """Zero mean and unit variance, as `transformers.Wav2Vec2FeatureExtractor` does it.
 
-    Give the valid samples only: padding would change both.
+    Give it one utterance without padding: padding would move mean and variance.
+
+    Parameters
+    ----------
+    waveform : ndarray (samples,)
+
+    Returns
+    -------
+    ndarray (samples,), float32
+        ``(x - mean(x)) / sqrt(var(x) + 1e-7)``; silence stays zero.
 
     Examples
     --------
-    >>> y = normalize(np.array([1.0, 3.0], dtype=np.float32))
-    >>> y.round(3).tolist()
+    >>> normalize(np.array([1.0, 3.0])).tolist()
     [-1.0, 1.0]
     """
-    x = np.asarray(waveform, np.float32)
-    return (x - x.mean()) / np.sqrt(x.var() + np.float32(1e-7))
-
-
-def _build(
-    data: np.ndarray, rate: int, target_rate: int, channel: int | None, name: str | None
-) -> Audio:
-    _check_rate(rate)
-    channels = _channels_first(_to_float(data))
-    count = len(channels)
-    if channel is not None and not 0 <= channel < count:
-        raise AudioError(f"No channel {channel}: there are {count}, numbered from 0.")
-    mono = channels.mean(axis=0) if channel is None else channels[channel]
-    if not np.isfinite(mono).all():
-        bad = int((~np.isfinite(mono)).sum())
+    waveform = np.asarray(waveform, dtype=np.float32)
+    if waveform.ndim != 1 or not waveform.size:
         raise AudioError(
-            f"{bad} of {len(mono)} samples are NaN or infinite. Repair or cut them first, "
-            "for example with numpy.nan_to_num."
+            f"normalize takes (samples,) with at least one sample, not {waveform.shape}."
         )
-    mono = np.ascontiguousarray(mono, dtype=np.float32)
-    return _resampled(Audio(mono, int(rate), int(rate), count, name), target_rate)
+    return (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
 
 
-def _resampled(audio: Audio, target_rate: int) -> Audio:
+def _again(audio: Audio, sampling_rate: int | None, target_rate: int, channel: int | None) -> Audio:
+    """An `Audio` at another rate."""
+    _agree(sampling_rate, audio.sampling_rate, "the Audio")
+    if channel:
+        raise AudioError(f"channel={channel}, but an Audio is mono; give the source it came from.")
     if audio.sampling_rate == target_rate:
         return audio
     waveform = resample(audio.waveform, audio.sampling_rate, target_rate)
-    if len(waveform) == 0:
-        raise AudioError(f"{len(audio)} samples are too few to resample to {target_rate} Hz.")
-    return Audio(
-        waveform, target_rate, audio.original_sampling_rate, audio.original_channels, audio.source
-    )
+    return replace(audio, waveform=waveform, sampling_rate=target_rate)
 
 
-def _to_float(data: np.ndarray) -> np.ndarray:
-    if data.dtype == np.uint8:
-        return (data.astype(np.float32) - 128) / 128
-    if np.issubdtype(data.dtype, np.signedinteger):
-        return data.astype(np.float64) / -float(np.iinfo(data.dtype).min)
-    if not np.issubdtype(data.dtype, np.floating):
-        raise AudioError(
-            f"Samples of type {data.dtype}; expected float, int8 to int32, or uint8."
-        )
-    values = data.astype(np.float32) if data.dtype == np.float16 else data
-    peak = float(np.nanmax(np.abs(values))) if values.size else 0.0
-    if np.isfinite(peak) and peak > MAX_FLOAT_PEAK:
-        raise AudioError(
-            f"Float samples reach {peak:.0f}, but full scale is 1.0. Divide by the full scale of "
-            "their origin (32768 for 16 bits) or pass the integers themselves."
-        )
-    return values
+def _read(source: Any, sampling_rate: int | None) -> tuple[np.ndarray, int, str | None]:
+    """Samples (samples, channels) as float32, their rate, and a name if there is one."""
+    if isinstance(source, Mapping):
+        return _read_mapping(source, sampling_rate)
+    if hasattr(source, "get_all_samples"):  # torchcodec, as datasets decodes
+        decoded = source.get_all_samples()
+        _agree(sampling_rate, decoded.sample_rate, "the decoder")
+        return _from_array(decoded.data, decoded.sample_rate)
+    if isinstance(source, str | os.PathLike):
+        samples, rate = decode_file(source)
+        _agree(sampling_rate, rate, "the file")
+        return samples, rate, os.fspath(source)
+    if isinstance(source, bytes | bytearray | memoryview) or hasattr(source, "read"):
+        samples, rate = decode_bytes(_content(source))
+        _agree(sampling_rate, rate, "the file")
+        return samples, rate, None
+    return _from_array(source, sampling_rate)
 
 
-def _channels_first(data: np.ndarray) -> np.ndarray:
-    if data.ndim not in (1, 2):
-        raise AudioError(
-            f"Audio of shape {data.shape}; expected (samples,), (channels, samples) or "
-            "(samples, channels). Take one recording out of a batch: audio[0]."
-        )
-    if data.size == 0:
-        raise AudioError("The audio is empty: it has no samples.")
-    if data.ndim == 1:
-        return data[None]
-    channels = data if data.shape[0] <= data.shape[1] else data.T
-    if len(channels) > MAX_CHANNELS:
-        raise AudioError(
-            f"Audio of shape {data.shape} would have {len(channels)} channels; more than "
-            f"{MAX_CHANNELS} is taken for a batch or a spectrogram. Pass one waveform."
-        )
-    return channels
-
-
-def _check_rate(rate: Any) -> None:
-    if isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)):
-        raise AudioError(f"A sampling rate of {rate!r}; expected a number in Hz, such as 16000.")
-    if not MIN_RATE <= rate <= MAX_RATE or int(rate) != rate:
-        raise AudioError(
-            f"A sampling rate of {rate} Hz; expected a whole number from {MIN_RATE} to {MAX_RATE}."
-        )
-
-
-def _is_array(source: Any) -> bool:
-    if isinstance(source, (np.ndarray, list, tuple)):
-        return True
-    return type(source).__module__.partition(".")[0] == "torch"
-
-
-def _to_numpy(source: Any) -> np.ndarray:
-    if hasattr(source, "detach"):
-        tensor = source.detach().cpu()
-        return (tensor.float() if tensor.dtype.is_floating_point else tensor).numpy()
-    return np.asarray(source)
-
-
-def _from_dict(
-    source: dict, sampling_rate: int | None, target_rate: int, channel: int | None
-) -> Audio:
-    options = {"target_rate": target_rate, "channel": channel}
-    if source.get("array") is not None:
-        return load_audio(source["array"], source.get("sampling_rate", sampling_rate), **options)
-    inner = source.get("bytes") or source.get("path")
-    if inner is None:
-        raise AudioError(
-            f"A dict with the keys {sorted(source)}; expected 'array' and 'sampling_rate', or "
-            "'bytes' or 'path'."
-        )
-    return load_audio(inner, **options)
-
-
-def _read(source: Any) -> tuple[np.ndarray, int, str | None]:
-    """Samples, rate and name of a path, bytes or file object."""
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source).expanduser()
-        if path.is_dir():
-            raise AudioError(f"{path} is a folder; give one audio file.")
-        if not path.is_file():
-            raise AudioError(f"No file {path}. Check the name and the folder.")
-        return *_decode(path.read_bytes(), str(path)), str(path)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return *_decode(bytes(source), "the bytes"), None
-    if hasattr(source, "read"):
-        content = source.read()
-        if not isinstance(content, bytes):
-            raise AudioError("The file object gives text; open it with mode 'rb'.")
-        return *_decode(content, str(getattr(source, "name", "the file object"))), None
+def _read_mapping(
+    row: Mapping[str, Any], sampling_rate: int | None
+) -> tuple[np.ndarray, int, str | None]:
+    if row.get("array") is not None:
+        rate = row.get("sampling_rate")
+        if rate is not None:
+            _agree(sampling_rate, rate, "the dict")
+        return _from_array(row["array"], sampling_rate if rate is None else rate)
+    if row.get("bytes") is not None:
+        return (*_read(row["bytes"], sampling_rate)[:2], row.get("path"))
+    if row.get("path") is not None:
+        return _read(row["path"], sampling_rate)
+    if row.get("audio") is not None:
+        return _read(row["audio"], sampling_rate)
     raise AudioError(
-        f"A {type(source).__name__} is not audio; expected a path, bytes, a file object, an "
-        "array, a tensor, or a dict with 'array' and 'sampling_rate'."
+        f"A dict with the keys {sorted(map(str, row))}; accepted are 'array' with "
+        "'sampling_rate', 'bytes', or 'path' (a cell of a Hugging Face audio column)."
     )
 
 
-def _decode(content: bytes, name: str) -> tuple[np.ndarray, int]:
-    import soundfile
+def _content(source: Any) -> bytes:
+    """Bytes of a bytes-like or of a file, whose position is put back."""
+    if not hasattr(source, "read"):
+        return bytes(source)
+    if isinstance(source, io.TextIOBase):
+        raise AudioError("A file opened as text; open it with open(path, 'rb').")
+    start = source.tell() if getattr(source, "seekable", lambda: False)() else None
+    content = source.read()
+    if start is not None:
+        source.seek(start)
+    if not content and start:
+        raise AudioError("The open file is at its end; call .seek(0) first.")
+    return content
 
-    if not content:
-        raise AudioError(f"{name} is empty (0 bytes).")
-    try:
-        return soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        return _decode_with_ffmpeg(content, name, error)
 
-
-def _decode_with_ffmpeg(content: bytes, name: str, error: Exception) -> tuple[np.ndarray, int]:
-    """M4A, WebM and others; at their own rate is not known here, so at 48 kHz (no loss below)."""
-    import soundfile
-
-    ffmpeg = shutil.which("ffmpeg")
-    if ffmpeg is None:
+def _from_array(array: Any, sampling_rate: int | None) -> tuple[np.ndarray, int, None]:
+    samples = to_float(to_numpy(array))
+    if sampling_rate is None:
         raise AudioError(
-            f"{name} is not WAV, FLAC, Ogg, Opus or MP3 ({error}). If it is M4A, WebM or video, "
-            "install ffmpeg; else the file is damaged or not audio."
-        ) from error
-    command = [ffmpeg, "-v", "error", "-i", "pipe:0", "-f", "wav", "-ar", "48000", "pipe:1"]
-    done = subprocess.run(command, input=content, capture_output=True, check=False)
-    if done.returncode or len(done.stdout) <= 44:
-        done = _ffmpeg_from_file(command, content)
-    try:
-        return soundfile.read(io.BytesIO(done.stdout), dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError:
-        why = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no audio stream"]
+            "An array without its sampling rate; pass it in Hz, as in load_audio(array, 16000)."
+        )
+    return to_columns(samples), checked_rate(sampling_rate, "sampling_rate"), None
+
+
+def _agree(given: int | None, found: int, what: str) -> None:
+    if given is not None and given != found:
         raise AudioError(
-            f"{name} is damaged or not audio: neither soundfile ({error}) nor ffmpeg "
-            f"({why[0]}) can read it."
-        ) from error
-
-
-def _ffmpeg_from_file(command: list[str], content: bytes) -> subprocess.CompletedProcess:
-    """M4A may keep its index at the end: then ffmpeg has to seek, which a pipe cannot."""
-    import tempfile
-
-    with tempfile.NamedTemporaryFile(suffix=".audio") as file:
-        file.write(content)
-        file.flush()
-        command = [file.name if part == "pipe:0" else part for part in command]
-        return subprocess.run(command, capture_output=True, check=False)
+            f"sampling_rate={given}, but {what} says {found} Hz. Leave sampling_rate out: it is "
+            "for arrays only. To get another rate, use target_rate."
+        )
