@@ -53,7 +53,7 @@ def frame_confidence(
     >>> frame_confidence(log_probs, "max_prob").round(2).tolist()
     [0.97, 0.1]
     >>> frame_confidence(log_probs).round(2).tolist()
-    [0.59, 0.01]
+    [0.41, 0.0]
     """
     if method not in METHODS:
         raise PtlabError(f"Confidence method {method!r}; choose one of {', '.join(METHODS)}.")

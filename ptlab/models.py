@@ -1,32 +1,38 @@
-"""From a name, a folder or a Hub id to a speech model that gives log-probabilities.
-
-The rest of ptlab asks of a model only what `SpeechModel` offers, so that other runtimes can
-take its place.
-"""
+"""From a name, a folder or a Hub id to a `SpeechModel`."""
 
 from __future__ import annotations
 
 import json
-import math
+import logging
 import os
-from collections.abc import Sequence
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ptlab.audio import normalize
 from ptlab.errors import ModelError
+from ptlab.speech_model import SpeechModel
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MODELS", "ModelSpec", "SpeechModel", "default_model", "load_model"]
+__all__ = ["MODELS", "ModelSpec", "SpeechModel", "default_model", "list_models", "load_model"]
+
+logger = logging.getLogger("ptlab")
 
 DEFAULT_MODEL = "mini"
+SUPPORTED = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "wav2vec2-bert")
 _ASSETS = Path(__file__).parent / "assets"
+_BROKEN = (  # what transformers raises over files that are missing, cut short or of another kind
+    OSError, ValueError, TypeError, KeyError, RuntimeError, ImportError, pickle.UnpicklingError,
+)  # fmt: skip
+_NEEDED = {  # what a folder must hold -> any of these files
+    "config.json": ("config.json",),
+    "the vocabulary": ("vocab.json", "tokenizer.json"),
+    "preprocessor_config.json": ("preprocessor_config.json", "processor_config.json"),
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class ModelSpec:
         Folder inside the package, or Hub id.
     revision : str or None
         The commit on the Hub that ptlab was written for.
+    safetensors : bool
+        False if that commit holds its weights in PyTorch's format only.
     """
 
     name: str
@@ -47,6 +55,7 @@ class ModelSpec:
     parameters: str
     licence: str
     description: str
+    safetensors: bool = True
 
 
 MODELS: dict[str, ModelSpec] = {
@@ -61,10 +70,16 @@ MODELS: dict[str, ModelSpec] = {
     "xlsr-53-pt": ModelSpec(
         "xlsr-53-pt",
         "jonatasgrosman/wav2vec2-large-xlsr-53-portuguese",
-        "main",
+        # "update config", 2022-02-11: the last commit that touched a file that is read here. The
+        # repository's main branch has no safetensors (the file list of this commit and the tags of
+        # the model's page, read November 2026), so that the house rule "safetensors only" would
+        # shut the course's own model out. Its pickle is read by torch's weights-only unpickler,
+        # which builds tensors and runs no code, and the commit fixes which file that is.
+        "cbfa6284561363d14fbd89ce7b4bf262a0239bc8",
         "315 M",
         "Apache-2.0",
         "XLSR-53 fine-tuned on Common Voice 6 Portuguese; 1.26 GB from the Hugging Face Hub",
+        safetensors=False,
     ),
 }
 
@@ -82,6 +97,17 @@ def default_model() -> str:
     return os.environ.get("PTLAB_MODEL") or DEFAULT_MODEL
 
 
+def list_models() -> tuple[ModelSpec, ...]:
+    """The models that have a short name.
+
+    Examples
+    --------
+    >>> [spec.name for spec in list_models()]
+    ['mini', 'xlsr-53-pt']
+    """
+    return tuple(MODELS.values())
+
+
 def load_model(
     name_or_path: str | os.PathLike | None = None,
     *,
@@ -89,7 +115,10 @@ def load_model(
     dtype: str = "auto",
     revision: str | None = None,
 ) -> SpeechModel:
-    """Load a CTC speech model.
+    """Load a CTC speech model: wav2vec2, HuBERT, WavLM, data2vec-audio or wav2vec2-bert.
+
+    Weights are read from safetensors, code from a repository is never run, and a folder is loaded
+    without any network.
 
     Parameters
     ----------
@@ -98,295 +127,172 @@ def load_model(
     device
         ``"auto"`` (CUDA, then MPS, then CPU) or what torch accepts.
     dtype
-        ``"auto"`` (float16 on CUDA, else float32), ``"float32"``, ``"float16"``, ``"bfloat16"``.
+        ``"auto"`` (float16 on CUDA, else float32), ``"float32"``, ``"float16"``, ``"bfloat16"``
+        (on a CPU only where it computes bfloat16 itself: AVX512-BF16 or AMX).
     revision
-        Commit, tag or branch on the Hub, for a Hub id.
+        Commit, tag or branch on the Hub, instead of the pinned one.
 
     Raises
     ------
     ModelError
-        If there is no such model, it has no CTC head, the Hub does not answer, or this machine
-        cannot compute in ``dtype``.
+        If there is no such model, it has no CTC head, files are missing, the Hub does not answer,
+        or this machine cannot compute on ``device`` or in ``dtype``.
 
     Examples
     --------
     >>> model = load_model("mini", device="cpu")
     >>> model.vocabulary[:8]
     ('<pad>', '<s>', '</s>', '<unk>', '|', "'", '-', 'a')
-    >>> model.frames(16_000)
-    49
+    >>> model.hop, model.receptive_field
+    (320, 400)
     """
-    name = str(name_or_path or default_model())
-    source, pinned = _locate(name)
-    device_ = _device(device)
-    dtype_ = _dtype(dtype, device_)
-    module, processor = _read(name, source, revision or pinned)
-    module = module.to(device=device_, dtype=dtype_).eval()
-    return SpeechModel(name, module, processor, source if Path(source).is_dir() else None)
+    name = os.fspath(name_or_path) if name_or_path else default_model()
+    spec = _locate(name)
+    device = _device(device)
+    kind = _dtype(dtype, device)
+    try:
+        with _quiet():
+            model, features, tokenizer = _read(spec, revision or spec.revision or "main", kind)
+    except (*_BROKEN, _safetensors_error()) as error:
+        raise ModelError(_why(spec, error)) from error
+    folder = spec.source if Path(spec.source).is_dir() else None
+    return SpeechModel(name, model.to(device), features, tokenizer, folder)
 
 
-class SpeechModel:
-    """A loaded CTC model: waveforms in, log-probabilities out.
+def _safetensors_error() -> type[Exception]:
+    from safetensors import SafetensorError  # not a subclass of any of the usual ones
 
-    Attributes
-    ----------
-    name : str
-    model : torch.nn.Module
-        The Hugging Face module, in eval mode.
-    processor
-        Feature extractor and tokenizer.
-    folder : Path or None
-        Where the files lie, for a local model.
-    vocabulary : tuple of str
-        Tokens by id; ``blank`` is the id of the CTC blank.
-    hop, receptive_field : int
-        Samples between two frames, and seen by one frame, computed from the config.
-    """
-
-    word_delimiter: str
-
-    def __init__(self, name: str, model: Any, processor: Any, folder: str | None = None):
-        self.name, self.model, self.processor = name, model, processor
-        self.folder = Path(folder) if folder else None
-        self.feature_extractor, self.tokenizer = processor.feature_extractor, processor.tokenizer
-        self.vocabulary = _vocabulary(self.tokenizer, model.config.vocab_size)
-        self.blank = int(model.config.pad_token_id)
-        self.word_delimiter = self.tokenizer.word_delimiter_token
-        self.sampling_rate = int(self.feature_extractor.sampling_rate)
-
-    def __repr__(self) -> str:
-        millions = sum(p.numel() for p in self.model.parameters()) / 1e6
-        return (
-            f"SpeechModel({self.name!r}, {self.model.config.model_type}, {millions:.1f} M "
-            f"parameters, {self.device}, {self.dtype})"
-        )
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.model.dtype
-
-    @property
-    def hidden_size(self) -> int:
-        """Width of a frame's representation: 1024 for XLSR-53, 768 for base models."""
-        return self.model.config.hidden_size
-
-    @property
-    def num_layers(self) -> int:
-        return self.model.config.num_hidden_layers
-
-    @cached_property
-    def hop(self) -> int:
-        """Samples from one frame to the next: the product of the strides."""
-        if self._takes_features:
-            return 2 * int(0.010 * self.sampling_rate)  # two 10 ms filter-bank frames a vector
-        return math.prod(self.model.config.conv_stride)
-
-    @cached_property
-    def receptive_field(self) -> int:
-        """Samples that one frame of the feature encoder sees."""
-        if self._takes_features:
-            return int(0.035 * self.sampling_rate)
-        config, field, step = self.model.config, 1, 1
-        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-            field, step = field + (kernel - 1) * step, step * stride
-        return field
-
-    @cached_property
-    def pads_exactly(self) -> bool:
-        """Whether a padded clip gives the log-probs it would give alone.
-
-        Group norm in the feature encoder takes its statistics over the padding too.
-        """
-        return getattr(self.model.config, "feat_extract_norm", "layer") == "layer"
-
-    @property
-    def _takes_features(self) -> bool:
-        return self.model.main_input_name != "input_values"
-
-    def frames(self, samples: int) -> int:
-        """Frames that the model gives for so many samples; 0 below the receptive field.
-
-        Examples
-        --------
-        >>> model = load_model("mini", device="cpu")
-        >>> [model.frames(n) for n in (399, 400, 719, 720)]
-        [0, 1, 1, 2]
-        """
-        return max(0, (samples - self.receptive_field) // self.hop + 1)
-
-    def log_probs(
-        self, waveforms: Sequence[np.ndarray], *, batch_size: int = 8
-    ) -> list[np.ndarray]:
-        """Log-probabilities of the tokens, one matrix a waveform.
-
-        Normalised over the valid samples, padded, masked, and cut to the valid frames; the result
-        does not depend on what else is in the batch (models whose batches are not exact are run
-        one by one).
-
-        Parameters
-        ----------
-        waveforms : sequence of ndarray (samples,)
-            Mono float audio at ``sampling_rate``, as `ptlab.load_audio` gives it.
-        batch_size : int
-            Waveforms that are run at once.
-
-        Returns
-        -------
-        list of ndarray (frames, vocab), float32
-            No rows for a waveform shorter than the receptive field.
-
-        Raises
-        ------
-        ModelError
-            If an array is not one-dimensional or holds NaN or infinite values.
-        """
-        arrays = [self._checked(w) for w in waveforms]
-        results = [np.zeros((0, len(self.vocabulary)), np.float32) for _ in arrays]
-        long_enough = [i for i, a in enumerate(arrays) if self.frames(len(a))]
-        order = sorted(long_enough, key=lambda i: len(arrays[i]))
-        size = batch_size if self.pads_exactly else 1
-        for start in range(0, len(order), size):
-            chosen = order[start : start + size]
-            for i, matrix in zip(chosen, self._run([arrays[i] for i in chosen]), strict=True):
-                results[i] = matrix
-        return results
-
-    def _checked(self, waveform: np.ndarray) -> np.ndarray:
-        array = np.asarray(waveform, dtype=np.float32)
-        if array.ndim != 1:
-            raise ModelError(
-                f"A waveform of shape {array.shape}; expected (samples,). "
-                "Use ptlab.load_audio to get mono audio at the right rate."
-            )
-        if not np.isfinite(array).all():
-            raise ModelError("The waveform holds NaN or infinite values; load it with load_audio.")
-        return array
-
-    def _run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        import torch
-
-        inputs, frames = self._inputs(arrays)
-        with torch.inference_mode():
-            logits = self.model(**inputs).logits.float().log_softmax(-1).cpu().numpy()
-        return [matrix[:n] for matrix, n in zip(logits, frames, strict=True)]
-
-    def _inputs(self, arrays: list[np.ndarray]) -> tuple[dict[str, torch.Tensor], list[int]]:
-        import torch
-
-        if self._takes_features:
-            batch = self.feature_extractor(
-                arrays, sampling_rate=self.sampling_rate, return_tensors="pt", padding=True
-            )
-            frames = batch["attention_mask"].sum(-1).tolist()
-            values = {k: v.to(self.device) for k, v in batch.items()}
-            values["input_features"] = values["input_features"].to(self.dtype)
-            return values, frames
-        if self.feature_extractor.do_normalize:
-            arrays = [normalize(a) for a in arrays]
-        longest = max(map(len, arrays))
-        waves = torch.zeros(len(arrays), longest)
-        mask = torch.zeros(len(arrays), longest, dtype=torch.long)
-        for i, array in enumerate(arrays):
-            waves[i, : len(array)] = torch.from_numpy(array)
-            mask[i, : len(array)] = 1
-        values = {"input_values": waves.to(self.device, self.dtype)}
-        if self.pads_exactly:
-            values["attention_mask"] = mask.to(self.device)
-        return values, [self.frames(len(a)) for a in arrays]
+    return SafetensorError
 
 
-def _locate(name: str) -> tuple[str, str | None]:
-    """Folder or Hub id of a model, and the pinned revision."""
+def _locate(name: str) -> ModelSpec:
     if name in MODELS:
         spec = MODELS[name]
-        if name == "mini" and not (Path(spec.source) / "config.json").is_file():
+        if name == DEFAULT_MODEL and not (Path(spec.source) / "config.json").is_file():
             raise ModelError(
                 "The weights of 'mini' are missing from ptlab/assets: this installation is "
                 "incomplete. Install ptlab again, or clone the repository."
             )
-        return spec.source, spec.revision
-    if Path(name).is_dir():
-        return name, None
-    if "/" in name and not name.startswith((".", "/", "~")) and name.count("/") == 1:
-        return name, None
+        return spec
+    if Path(name).expanduser().is_dir():
+        return _check_folder(ModelSpec(name, str(Path(name).expanduser()), None, "", "", ""))
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")):
+        return ModelSpec(name, name, None, "", "", "")
     raise ModelError(
-        f"No model {name!r}. Known names: {', '.join(MODELS)}; or give a folder that holds "
-        "config.json, or a Hub id such as 'owner/model'."
+        f"No model {name!r}. Known names: {', '.join(MODELS)}; or give a folder that exists and "
+        "holds config.json, or a Hub id such as 'owner/model'."
     )
 
 
-def _read(name: str, source: str, revision: str | None) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCTC, AutoProcessor
+def _check_folder(spec: ModelSpec) -> ModelSpec:
+    folder = Path(spec.source)
+    for what, files in _NEEDED.items():
+        if not any((folder / f).is_file() for f in files):
+            raise ModelError(
+                f"The folder {spec.name!r} lacks {what} ({' or '.join(files)}). Save model, "
+                "tokenizer and feature extractor into it with save_pretrained."
+            )
+    if any(folder.glob("*.safetensors")):
+        return spec
+    advice = "Save the model into it with save_pretrained."
+    if any(folder.glob("*.bin")):
+        advice = (
+            "ptlab does not read pickled weights; if you trust them, write safetensors once: "
+            "AutoModelForCTC.from_pretrained(folder).save_pretrained(folder)."
+        )
+    raise ModelError(f"The folder {spec.name!r} has no model.safetensors. {advice}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the progress bars and notes of transformers, and its background conversion."""
     from transformers.utils import logging as hf_logging
 
-    where = {"revision": revision} if revision and not Path(source).is_dir() else {}
-    verbosity = hf_logging.get_verbosity()
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    convert = os.environ.get("DISABLE_SAFETENSORS_CONVERSION")
+    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
     hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
     try:
-        config = AutoConfig.from_pretrained(source, **where)
-        _require_ctc_head(name, config)
-        processor = AutoProcessor.from_pretrained(source, **where)
-        model = AutoModelForCTC.from_pretrained(source, use_safetensors=True, **where)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(_why(name, source, error)) from error
+        yield
     finally:
         hf_logging.set_verbosity(verbosity)
-    if not hasattr(processor, "tokenizer") or not hasattr(processor, "feature_extractor"):
+        if bars:
+            hf_logging.enable_progress_bar()
+        os.environ.pop("DISABLE_SAFETENSORS_CONVERSION")
+        if convert is not None:
+            os.environ["DISABLE_SAFETENSORS_CONVERSION"] = convert
+
+
+def _read(spec: ModelSpec, revision: str, dtype: torch.dtype) -> tuple[Any, Any, Any]:
+    """Model, feature extractor and tokenizer.
+
+    The last two are read one by one, as `AutoProcessor` would ask for the language model and its
+    decoder where a repository (such as that of xlsr-53-pt) names them.
+    """
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
+
+    where = {"revision": revision, "trust_remote_code": False}
+    config = AutoConfig.from_pretrained(spec.source, **where)
+    _require_ctc(spec.name, config)
+    features = AutoFeatureExtractor.from_pretrained(spec.source, **where)
+    tokenizer = AutoTokenizer.from_pretrained(spec.source, config=config, **where)
+    model, found = AutoModelForCTC.from_pretrained(
+        spec.source, config=config, dtype=dtype, use_safetensors=spec.safetensors,
+        output_loading_info=True, **where,
+    )  # fmt: skip
+    missing = sorted(k for k in found["missing_keys"] if "masked_spec_embed" not in k)
+    if missing:
         raise ModelError(
-            f"{name!r} has no {'tokenizer' if not hasattr(processor, 'tokenizer') else 'feature'}"
-            " files next to its weights; save its processor into the same folder."
+            f"The weights of {spec.name!r} lack {missing[0]} and {len(missing) - 1} more, which "
+            "would be random numbers. Choose a checkpoint that was fine-tuned with a CTC head."
         )
-    return model, processor
+    return model, features, tokenizer
 
 
-def _require_ctc_head(name: str, config: Any) -> None:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING
-
-    architectures = config.architectures or []
-    if type(config) not in MODEL_FOR_CTC_MAPPING:
+def _require_ctc(name: str, config: Any) -> None:
+    if config.model_type not in SUPPORTED:
         raise ModelError(
-            f"{name!r} is a {config.model_type!r} model, which has no CTC form. ptlab needs a CTC "
-            "model: wav2vec2, HuBERT, WavLM, data2vec-audio or wav2vec2-bert."
+            f"{name!r} is a {config.model_type!r} model. ptlab runs CTC models of the kinds "
+            f"{', '.join(SUPPORTED)}; choose one of these."
         )
-    if architectures and not any(a.endswith("ForCTC") for a in architectures):
+    made = config.architectures or []
+    if made and not any(a.endswith("ForCTC") for a in made):
         raise ModelError(
-            f"{name!r} is {architectures[0]}, an encoder without a CTC head: it cannot spell. "
+            f"{name!r} is {made[0]}, an encoder without a CTC head: it hears but cannot spell. "
             "Choose a checkpoint that was fine-tuned for speech recognition, or fine-tune this one."
         )
 
 
-def _why(name: str, source: str, error: Exception) -> str:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if Path(source).is_dir():
+def _why(spec: ModelSpec, error: Exception) -> str:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
+    if Path(spec.source).is_dir():
         return (
-            f"Cannot load {name!r} from its folder: {reason} The folder must hold config.json, "
-            "model.safetensors, preprocessor_config.json and vocab.json."
+            f"Cannot load {spec.name!r} from its folder: {reason}. The folder must hold config.json, "
+            "model.safetensors, preprocessor_config.json and vocab.json of one model."
         )
     return (
-        f"Cannot get {source!r} from the Hugging Face Hub: {reason} Likely causes: no network, a "
-        "misspelt id, no safetensors weights, or a gated model. 'mini' works without a network."
+        f"Cannot get {spec.source!r} from the Hugging Face Hub: {reason}. Likely causes: no "
+        "network (HF_HUB_OFFLINE uses only what is in the cache), a misspelt id, weights that are "
+        "not safetensors, or a gated model. The model 'mini' works without a network."
     )
-
-
-def _vocabulary(tokenizer: Any, size: int) -> tuple[str, ...]:
-    by_id = {i: token for token, i in tokenizer.get_vocab().items()}
-    return tuple(by_id.get(i, "<unk>") for i in range(size))
 
 
 def _device(device: str) -> str:
     import torch
 
-    if device != "auto":
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise ModelError("No CUDA device here; use device='auto' or 'cpu'.")
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    mps = torch.backends.mps.is_available()
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ModelError(
+            f"No device {device!r}; use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
+        ) from error
+    if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not mps):
+        raise ModelError(f"This machine has no {kind.upper()} device; use device='auto' or 'cpu'.")
+    return device
 
 
 def _dtype(dtype: str, device: str) -> torch.dtype:
@@ -402,17 +308,19 @@ def _dtype(dtype: str, device: str) -> torch.dtype:
         raise ModelError(f"dtype {dtype!r}; choose one of {', '.join(choices)}.")
     if dtype == "bfloat16" and device == "cpu" and not _cpu_has_bfloat16():
         raise ModelError(
-            "This CPU computes bfloat16 in software, slower than float32; use dtype='float32'."
+            "This CPU has neither AVX512-BF16 nor AMX and would compute bfloat16 in software, "
+            "slower than float32; use dtype='float32'."
         )
+    if dtype == "float16" and device == "cpu":
+        logger.warning("float16 on a CPU is slow and coarse; float32 is the better choice there.")
     return choices[dtype]
 
 
 def _cpu_has_bfloat16() -> bool:
     import torch
 
-    probe = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return bool(probe() or amx())
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, p, lambda: False)()) for p in probes)
 
 
 def read_calibration(folder: Path | None) -> dict[str, Any] | None:

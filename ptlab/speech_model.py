@@ -1,0 +1,273 @@
+"""A loaded CTC model: waveforms in, log-probabilities out.
+
+The rest of ptlab asks of a model only ``name``, ``vocabulary``, ``blank``, ``word_delimiter``,
+``sampling_rate``, ``hop``, ``receptive_field``, ``frames`` and ``log_probs``, so that another
+runtime that offers these can take its place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ptlab.audio import normalize
+from ptlab.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["SpeechModel"]
+
+BATCH_SECONDS = 80.0  # padded audio run at once by default: about 2 GB of activations for XLSR-53
+MISSING_TOKEN = "<unk>"  # stands for ids that the tokenizer does not name
+FBANK_WINDOW_S, FBANK_HOP_S = 0.025, 0.010  # Kaldi filter banks, the input of wav2vec2-bert
+
+
+class SpeechModel:
+    """A loaded CTC model and what belongs to it; made by `ptlab.load_model`.
+
+    Attributes
+    ----------
+    name : str
+    model : torch.nn.Module
+        The Hugging Face module, in eval mode.
+    feature_extractor, tokenizer
+        The Hugging Face objects that came with it.
+    folder : Path or None
+        Where the files lie, for a local model.
+    vocabulary : tuple of str
+        Tokens by id, as the model's own file spells them (some are upper case).
+    blank : int
+        Id of the CTC blank.
+    word_delimiter : str
+        The token that stands for a space.
+    sampling_rate : int
+        In Hz.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        feature_extractor: Any,
+        tokenizer: Any,
+        folder: str | Path | None = None,
+    ):
+        self.name, self.model = name, model.eval()
+        self.feature_extractor, self.tokenizer = feature_extractor, tokenizer
+        self.folder = Path(folder) if folder else None
+        by_id = {i: token for token, i in tokenizer.get_vocab().items()}
+        self.vocabulary: tuple[str, ...] = tuple(
+            by_id.get(i, MISSING_TOKEN) for i in range(model.config.vocab_size)
+        )
+        pad = model.config.pad_token_id
+        self.blank = int(tokenizer.pad_token_id if pad is None else pad)
+        self.word_delimiter: str = getattr(tokenizer, "word_delimiter_token", None) or "|"
+        self.sampling_rate = int(feature_extractor.sampling_rate)
+
+    def __repr__(self) -> str:
+        millions = self.num_parameters / 1e6
+        return (
+            f"SpeechModel({self.name!r}, {self.model.config.model_type}, {millions:.1f} M "
+            f"parameters, {self.device}, {str(self.dtype).removeprefix('torch.')})"
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.dtype
+
+    @cached_property
+    def processor(self) -> Any:
+        """Feature extractor and tokenizer as one Hugging Face object."""
+        from transformers import Wav2Vec2BertProcessor, Wav2Vec2Processor
+
+        kind = Wav2Vec2BertProcessor if self._takes_features else Wav2Vec2Processor
+        return kind(feature_extractor=self.feature_extractor, tokenizer=self.tokenizer)
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of a frame's representation: 1024 for XLSR-53, 768 for base models."""
+        return self.model.config.hidden_size
+
+    @property
+    def num_layers(self) -> int:
+        """Transformer layers."""
+        return self.model.config.num_hidden_layers
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether waveforms are brought to zero mean and unit variance before the model."""
+        return not self._takes_features and bool(self.feature_extractor.do_normalize)
+
+    @property
+    def _takes_features(self) -> bool:
+        return self.model.main_input_name == "input_features"
+
+    @cached_property
+    def hop(self) -> int:
+        """Samples from one frame to the next: the product of the strides."""
+        return self._encoder_hop * self._adapter_stride
+
+    @cached_property
+    def _encoder_hop(self) -> int:
+        if self._takes_features:
+            return round(FBANK_HOP_S * self.sampling_rate) * self.feature_extractor.stride
+        return math.prod(self.model.config.conv_stride)
+
+    @cached_property
+    def _adapter_stride(self) -> int:
+        """Frames of the feature encoder that an adapter on top merges into one."""
+        config = self.model.config
+        if not getattr(config, "add_adapter", False):
+            return 1
+        return config.adapter_stride**config.num_adapter_layers
+
+    @cached_property
+    def receptive_field(self) -> int:
+        """Samples that one frame of the feature encoder sees (context of later layers aside)."""
+        if self._takes_features:
+            return round((FBANK_WINDOW_S - FBANK_HOP_S) * self.sampling_rate) + self._encoder_hop
+        config, field, step = self.model.config, 1, 1
+        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+            field, step = field + (kernel - 1) * step, step * stride
+        return field
+
+    @cached_property
+    def pads_exactly(self) -> bool:
+        """Whether a padded clip gives the log-probs that it would give alone.
+
+        Group norm in the feature encoder takes its statistics over the padding too; the stacked
+        positional convolutions of data2vec and the convolutions of an adapter mix it in.
+        """
+        config = self.model.config
+        if config.model_type == "data2vec-audio" or self._adapter_stride > 1:
+            return False
+        return getattr(config, "feat_extract_norm", "layer") == "layer"
+
+    def frames(self, samples: int) -> int:
+        """Frames that the model gives for so many samples; 0 below the receptive field.
+
+        Examples
+        --------
+        >>> import ptlab
+        >>> model = ptlab.load_model("mini", device="cpu")
+        >>> [model.frames(n) for n in (399, 400, 719, 720, 16_000)]
+        [0, 1, 1, 2, 49]
+        """
+        encoder_frames = max(0, (samples - self.receptive_field) // self._encoder_hop + 1)
+        return -(-encoder_frames // self._adapter_stride)
+
+    def log_probs(
+        self, waveforms: Sequence[np.ndarray], *, batch_size: int | None = None
+    ) -> list[np.ndarray]:
+        """Log-probabilities of the tokens, one matrix a waveform.
+
+        Waveforms are normalised over their own samples, padded, masked, and the result is cut to
+        the valid frames: it does not depend on what else is in the batch. Models whose batches
+        are not exact (see `pads_exactly`) are run one by one.
+
+        Parameters
+        ----------
+        waveforms : sequence of ndarray (samples,)
+            Mono float audio at ``sampling_rate``, as `ptlab.load_audio` gives it.
+        batch_size : int, optional
+            Most waveforms that are run at once. By default as many as make 80 s with padding.
+
+        Returns
+        -------
+        list of ndarray (frames, vocab), float32
+            No rows for a waveform shorter than the receptive field.
+
+        Raises
+        ------
+        ModelError
+            If an array is not one-dimensional or holds NaN or infinite values.
+
+        Examples
+        --------
+        >>> import ptlab
+        >>> model = ptlab.load_model("mini", device="cpu")
+        >>> [m.shape for m in model.log_probs([np.zeros(16_000), np.zeros(100)])]
+        [(49, 46), (0, 46)]
+        """
+        arrays = [_checked(w) for w in waveforms]
+        results = [np.zeros((0, len(self.vocabulary)), np.float32) for _ in arrays]
+        for chosen in self._batches([len(a) for a in arrays], batch_size):
+            for i, matrix in zip(chosen, self._run([arrays[i] for i in chosen]), strict=True):
+                results[i] = matrix
+        return results
+
+    def _batches(self, lengths: list[int], batch_size: int | None) -> Iterator[list[int]]:
+        """Indices of waveforms to run together, alike in length so that little is padded."""
+        order = sorted((i for i, n in enumerate(lengths) if self.frames(n)), key=lengths.__getitem__)
+        most_samples = BATCH_SECONDS * self.sampling_rate if batch_size is None else math.inf
+        most = (batch_size or len(order)) if self.pads_exactly else 1
+        batch: list[int] = []
+        for i in order:
+            if batch and (len(batch) == most or (len(batch) + 1) * lengths[i] > most_samples):
+                yield batch
+                batch = []
+            batch.append(i)
+        if batch:
+            yield batch
+
+    def _run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        import torch
+
+        with torch.inference_mode():
+            logits = self.model(**self._inputs(arrays)).logits
+            log_probs = logits.float().log_softmax(-1).cpu().numpy()
+        return [m[: self.frames(len(a))].copy() for m, a in zip(log_probs, arrays, strict=True)]
+
+    def _inputs(self, arrays: list[np.ndarray]) -> dict[str, torch.Tensor]:
+        if self._takes_features:
+            return self._feature_inputs(arrays)
+        import torch
+
+        if self.normalizes:
+            arrays = [normalize(a) for a in arrays]
+        shape = (len(arrays), max(map(len, arrays)))
+        waves, mask = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
+        for i, array in enumerate(arrays):
+            waves[i, : len(array)], mask[i, : len(array)] = array, 1
+        inputs = {"input_values": torch.from_numpy(waves).to(self.device, self.dtype)}
+        if len(arrays) > 1:  # alone there is no padding to hide
+            inputs["attention_mask"] = torch.from_numpy(mask).to(self.device)
+        return inputs
+
+    def _feature_inputs(self, arrays: list[np.ndarray]) -> dict[str, torch.Tensor]:
+        batch = self.feature_extractor(
+            arrays, sampling_rate=self.sampling_rate, return_tensors="pt", padding=True
+        )
+        return {
+            "input_features": batch["input_features"].to(self.device, self.dtype),
+            "attention_mask": batch["attention_mask"].to(self.device),
+        }
+
+
+def _checked(waveform: np.ndarray) -> np.ndarray:
+    array = np.asarray(waveform, dtype=np.float32)
+    if array.ndim != 1:
+        raise ModelError(
+            f"A waveform of shape {array.shape}; expected (samples,). "
+            "Use ptlab.load_audio to get mono audio at the right rate."
+        )
+    if not np.isfinite(array).all():
+        raise ModelError(
+            "The waveform holds NaN or infinite values, which a model turns into no text at all. "
+            "Mend the recording; ptlab.load_audio says where such audio comes from."
+        )
+    return array

@@ -1,0 +1,105 @@
+"""Error rates against hand counts, intervals against coverage, calibration against scikit-learn."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ptlab import metrics
+from ptlab.errors import PtlabError
+
+WORDS = st.lists(st.sampled_from("a bola caiu de novo ontem".split()), max_size=8).map(" ".join)
+
+
+@pytest.mark.parametrize(
+    ("references", "hypotheses", "expected"),
+    [
+        (["a b", "c"], ["a b", "d"], 1 / 3),  # errors of all over words of all, not a mean of rates
+        (["", "a b"], ["x y z", "a b"], 3 / 2),  # an empty reference adds its insertions
+        (["", ""], ["", ""], 0.0),
+        ([""], ["a"], float("inf")),
+        (["a b c"], [""], 1.0),
+    ],
+)
+def test_word_error_rate_by_hand(references, hypotheses, expected):
+    assert metrics.wer(references, hypotheses) == pytest.approx(expected)
+
+
+@given(WORDS, WORDS)
+def test_alignment_spells_both_texts_and_counts_as_jiwer_does(reference, hypothesis):
+    edits = metrics.align_words(reference, hypothesis)
+    assert [e.reference for e in edits if e.op != "I"] == reference.split()
+    assert [e.hypothesis for e in edits if e.op != "D"] == hypothesis.split()
+    rates = metrics.error_rates(reference, hypothesis)
+    errors = rates.substitutions + rates.deletions + rates.insertions
+    assert sum(e.op != "=" for e in edits) == errors
+    assert len(metrics.word_correctness(reference, hypothesis)) == len(hypothesis.split())
+
+
+def test_bootstrap_covers_the_true_rate_and_clusters_widen_it():
+    rng = np.random.default_rng(1)
+    speakers = np.repeat(np.arange(10), 40)
+    wrong = rng.random(400) < np.repeat(rng.uniform(0, 0.6, 10), 40)  # some voices are harder
+    references = ["palavra"] * 400
+    hypotheses = ["outra" if w else "palavra" for w in wrong]
+    plain = metrics.bootstrap(references, hypotheses)
+    clustered = metrics.bootstrap(references, hypotheses, groups=speakers)
+    assert plain.low < wrong.mean() < plain.high
+    half_width = 1.96 * np.sqrt(wrong.mean() * (1 - wrong.mean()) / 400)  # binomial
+    assert (plain.high - plain.low) / 2 == pytest.approx(half_width, rel=0.15)
+    assert clustered.high - clustered.low > 1.5 * (plain.high - plain.low)
+
+
+def test_a_pair_is_told_apart_when_the_same_sentences_are_hard_for_both():
+    rng = np.random.default_rng(2)
+    hard = rng.random(300) < 0.4
+    references = ["um dois três quatro"] * 300
+    first = ["um" if h else r for h, r in zip(hard, references, strict=True)]
+    better = hard & (rng.random(300) < 0.8)
+    second = ["um" if h else r for h, r in zip(better, references, strict=True)]
+    compared = metrics.paired_comparison(references, first, second)
+    assert compared.high < 0
+    assert compared.p_value <= 0.01
+    same = metrics.paired_comparison(references, first, first)
+    assert (same.difference, same.low, same.high, same.p_value) == (0, 0, 0, 1)
+
+
+def test_confusions_count_letters_and_words():
+    letters = metrics.confusions(["pão", "mão"], ["pau", "mau"])
+    assert letters.iloc[0].tolist() in (["ã", "a", 2], ["o", "u", 2])
+    words = metrics.confusions(["a casa", "a casa"], ["a caça", "casa"], level="word")
+    assert {tuple(row) for row in words.values.tolist()} == {("casa", "caça", 1), ("a", "", 1)}
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.5, 0.9]), st.booleans()), min_size=2))
+def test_auroc_agrees_with_scikit_learn(marks):
+    from sklearn.metrics import roc_auc_score
+
+    scores, correct = zip(*marks, strict=True)
+    ours = metrics.auroc(scores, correct)
+    if len(set(correct)) < 2:
+        assert np.isnan(ours)
+    else:
+        assert ours == pytest.approx(roc_auc_score(correct, scores))
+
+
+def test_ece_is_small_for_honest_scores_and_the_gap_for_boasting_ones():
+    rng = np.random.default_rng(3)
+    scores = rng.random(20_000)
+    honest = rng.random(20_000) < scores
+    assert metrics.ece(scores, honest) < 0.02
+    boasting = rng.random(20_000) < scores - 0.2 * (scores > 0.2)
+    assert metrics.ece(scores, boasting) == pytest.approx(0.16, abs=0.02)  # 0.2 on four fifths
+    table = metrics.reliability(scores, honest)
+    assert table["count"].sum() == 20_000
+    assert table["count"].max() / table["count"].min() < 1.05
+
+
+def test_unequal_lists_and_unknown_metrics_are_refused():
+    with pytest.raises(PtlabError, match="2 references and 1 hypotheses"):
+        metrics.wer(["a", "b"], ["a"])
+    with pytest.raises(PtlabError, match="choose 'wer' or 'cer'"):
+        metrics.bootstrap(["a"], ["a"], metric="mer")
+    with pytest.raises(PtlabError, match="3 groups for 2 utterances"):
+        metrics.bootstrap(["a", "b"], ["a", "b"], groups=[1, 2, 3])

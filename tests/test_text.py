@@ -1,0 +1,108 @@
+"""Portuguese text: the traps of Unicode, and numbers as a Brazilian and a Portuguese say them."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ptlab.errors import TextError
+from ptlab.text import VOCABULARY, audit_text, encode, normalize_text, spell_numbers
+
+
+@pytest.mark.parametrize(
+    ("given_", "expected"),
+    [
+        ("Fazê-lo-ei, disse-lhe.", "fazê-lo-ei disse-lhe"),
+        ("um copo d’água", "um copo d'água"),
+        ("d‘água d`água d´água", "d'água d'água d'água"),
+        ("— Vamos? – perguntou", "vamos perguntou"),
+        ("guarda\u2010chuva guarda\u2011chuva", "guarda-chuva guarda-chuva"),
+        ("co\u00adração", "coração"),
+        ("a\u00a0casa\u200b nova", "a casa nova"),
+        ("'Olá' -disse- ele--", "olá disse ele"),
+        ("ﬁm da ﬂor", "fim da flor"),
+        ("AVÔ e AVÓ", "avô e avó"),
+        ("Müller, lingüiça", "müller lingüiça"),
+        ("você ñ sabe", "você sabe"),
+    ],
+)
+def test_policy(given_, expected):
+    assert normalize_text(given_) == expected
+
+
+def test_decomposed_accents_are_composed_before_anything_else():
+    text = "não é avó, é avô: pão, açúcar"
+    decomposed = unicodedata.normalize("NFD", text)
+    assert normalize_text(decomposed) == normalize_text(text) == "não é avó é avô pão açúcar"
+    assert not audit_text([decomposed]).ok  # the trap that the normalisation mends
+
+
+@pytest.mark.parametrize(
+    ("digits", "words"),
+    [
+        ("0", "zero"),
+        ("21", "vinte e um"),
+        ("100", "cem"),
+        ("101", "cento e um"),
+        ("1998", "mil novecentos e noventa e oito"),
+        ("2026", "dois mil e vinte e seis"),
+        ("1.234,56", "mil duzentos e trinta e quatro vírgula cinquenta e seis"),
+        ("3,05", "três vírgula zero cinco"),
+        ("1º", "primeiro"),
+        ("2ª", "segunda"),
+        ("21ª", "vigésima primeira"),
+        ("R$ 10,50", "dez reais e cinquenta centavos"),
+        ("R$ 1,01", "um real e um centavo"),
+        ("5 €", "cinco euros"),
+        ("50%", "cinquenta por cento"),
+        ("-5 °C", "menos cinco graus celsius"),
+        ("14h30", "catorze horas e trinta minutos"),
+        ("2h", "duas horas"),
+        ("1:15", "uma hora e quinze minutos"),
+        ("007", "zero zero sete"),
+        ("80 km/h", "oitenta quilômetros por hora"),
+    ],
+)
+def test_numbers(digits, words):
+    assert normalize_text(f"são {digits}.") == f"são {words}"
+
+
+def test_two_varieties_spell_sixteen_their_way():
+    assert spell_numbers("16") == "dezesseis"
+    assert spell_numbers("16", variety="pt") == "dezasseis"
+    with pytest.raises(TextError, match="choose 'br' or 'pt'"):
+        spell_numbers("16", variety="ao")
+
+
+@given(st.text(max_size=60))
+def test_any_text_ends_in_the_vocabulary_and_stays_there(text):
+    once = normalize_text(text)
+    assert audit_text([once]).ok
+    assert normalize_text(once) == once
+    assert once == " ".join(once.split())
+
+
+@given(st.text(alphabet="abcdefghijklmnopqrstuvwxyzàáâãçéêíóôõúü ", max_size=40))
+def test_letters_of_the_vocabulary_are_never_changed(text):
+    assert normalize_text(text) == " ".join(text.split())
+
+
+def test_audit_counts_and_names_what_would_be_lost():
+    audit = audit_text(["Olá", "2 pães", "bom dia"])
+    assert audit.unknown == (("O", 1), ("2", 1))
+    assert (audit.texts, audit.affected, audit.examples) == (3, 2, ("Olá", "2 pães"))
+    with pytest.raises(TextError, match=r"pass \[text\]"):
+        audit_text("Olá")
+
+
+def test_encode_uses_the_ids_of_the_real_vocabulary():
+    assert len(VOCABULARY) == 46
+    assert encode("a ü-Z").tolist() == [7, 4, 45, 6, 3]  # a capital is <unk>: id 3
+    with pytest.raises(TextError, match="no <unk>"):
+        encode("z", ("<pad>", "|", "a"))
+
+
+def test_wrong_type_is_refused():
+    with pytest.raises(TextError, match="expected str"):
+        normalize_text(b"oi")
