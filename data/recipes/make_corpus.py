@@ -3,7 +3,8 @@
     python data/recipes/make_corpus.py [--splits dev test story train]
 
 Sentences, splits, voices and speeds come from the sentence list and a seed, so that the same call
-gives the same corpus; a call that was stopped goes on where it was. Needs espeak-ng and npm.
+gives the same corpus. Clips whose row in the tables is as planned, and whose checksum is right, are
+kept: a call that was stopped goes on where it was. Needs espeak-ng and npm.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ DATA = Path(__file__).resolve().parents[1]
 SPEEDS = (0.80, 1.25)
 SEED = 2026
 SPLITS = ("train", "dev", "test")
+SAVE_EVERY = 25  # clips; the tables are all that tells what is done
 # Clips of the native voice and of each foreign one in a block: 26 to 29 % of a split are native,
 # enough to compare accents.
 BLOCKS = {"train": (14, 1), "dev": (4, 2), "test": (7, 2)}
@@ -72,37 +74,51 @@ def make_clip(kokoro: Kokoro, row: dict, data: Path) -> dict:
     return row | {
         "duration_s": round(len(sound) / opus.SAMPLING_RATE, 4),
         "sampling_rate": opus.SAMPLING_RATE,
-        "sha256": hashlib.sha256((data / row["path"]).read_bytes()).hexdigest(),
+        "sha256": checksum(data / row["path"]),
         "words": [[word.lower(), *time] for word, *time in speech.words],
         "phones": [list(phone) for phone in speech.phones],
     }
 
 
-def make_split(kokoro: Kokoro, planned: list[dict], data: Path, log: Path) -> None:
-    """Speak what is not in the log yet; every clip is logged as soon as it is written."""
-    done = read_log(log)
-    with log.open("a", encoding="utf-8") as out:
-        for row in tqdm(planned, desc=planned[0]["split"], mininterval=10):
-            if not is_done(row, done, data):
-                clip = make_clip(kokoro, row, data)
-                out.write(json.dumps(clip, ensure_ascii=False) + "\n")
-                out.flush()
+def checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def read_log(log: Path) -> dict[str, dict]:
-    lines = log.read_text("utf-8").splitlines() if log.exists() else []
-    return {row["id"]: row for row in map(json.loads, lines)}
+def read_done(planned: list[dict], data: Path) -> dict[str, dict]:
+    """Rows of the tables that are as planned and whose sound is there, untouched; by id."""
+    if not ((data / "metadata.csv").exists() and (data / "times.jsonl").exists()):
+        return {}
+    with (data / "metadata.csv").open(encoding="utf-8", newline="") as table:
+        rows = {row["id"]: row for row in csv.DictReader(table)}
+    lines = (data / "times.jsonl").read_text("utf-8").splitlines()
+    times = {row["id"]: row for row in map(json.loads, lines)}
+    found = {row["id"]: rows.get(row["id"], {}) | times.get(row["id"], {}) for row in planned}
+    return {row["id"]: found[row["id"]] for row in planned if is_done(row, found[row["id"]], data)}
 
 
-def is_done(row: dict, done: dict[str, dict], data: Path) -> bool:
-    found = done.get(row["id"], {})
-    return all(found.get(key) == row[key] for key in row) and (data / row["path"]).exists()
+def is_done(row: dict, found: dict, data: Path) -> bool:
+    """Was this row spoken as planned? Cells read from the table are strings."""
+    same = all(str(found.get(key)) == str(row[key]) for key in row) and "words" in found
+    path = data / row["path"]
+    return same and path.exists() and checksum(path) == found["sha256"]
 
 
-def write_tables(planned: list[dict], data: Path, log: Path) -> None:
+def make_split(kokoro: Kokoro, planned: list[dict], split: str, data: Path) -> None:
+    """Speak what is not done yet. A call that is stopped keeps what it has."""
+    done = read_done(planned, data)
+    missing = [row for row in planned if row["split"] == split and row["id"] not in done]
+    try:
+        for number, row in enumerate(tqdm(missing, desc=split, mininterval=10), 1):
+            done[row["id"]] = make_clip(kokoro, row, data)
+            if number % SAVE_EVERY == 0:
+                write_tables(planned, done, data)
+    finally:
+        write_tables(planned, done, data)
+
+
+def write_tables(planned: list[dict], done: dict[str, dict], data: Path) -> None:
     """``metadata.csv`` and ``times.jsonl`` of all clips that are there, in plan order."""
-    done = read_log(log)
-    rows = [done[row["id"]] for row in planned if is_done(row, done, data)]
+    rows = [done[row["id"]] for row in planned if row["id"] in done]
     with (data / "metadata.csv").open("w", encoding="utf-8", newline="") as out:
         table = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
@@ -124,14 +140,12 @@ def main() -> None:
     kokoro = Kokoro(args.cache, args.threads)
     with (args.data / "sentences.tsv").open(encoding="utf-8", newline="") as table:
         rows = list(csv.DictReader(table, delimiter="\t"))
-    plans = {split: plan(split, rows, kokoro.voices) for split in SPLITS}
-    log = kokoro.folder / "corpus_log.jsonl"
+    planned = [row for split in SPLITS for row in plan(split, rows, kokoro.voices)]
     for step in args.splits:
         if step == "story":
             story.make_story(kokoro, args.data)
         else:
-            make_split(kokoro, plans[step], args.data, log)
-        write_tables([row for split in SPLITS for row in plans[split]], args.data, log)
+            make_split(kokoro, planned, step, args.data)
 
 
 if __name__ == "__main__":
