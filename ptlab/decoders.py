@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ptlab.errors import AudioError
 
+if TYPE_CHECKING:
+    import soundfile
+
 __all__ = ["decode_bytes", "decode_file"]
+
+logger = logging.getLogger("ptlab")
+
+_UNKNOWN_SIZE = 0x7FFF_0000
 
 _READABLE = "WAV, FLAC, OGG, Opus, MP3 and AIFF are read at once; M4A, WebM and video with ffmpeg"
 _SIGNS = (  # first bytes of what people give by mistake, and what to say to them
@@ -34,8 +43,8 @@ def decode_file(path: str | os.PathLike) -> tuple[np.ndarray, int]:
     Raises
     ------
     AudioError
-        If the file is missing, empty, not readable or not audio; the message names ffmpeg where
-        that would help.
+        If the file is missing, empty, not readable, cut short or not audio; the message names
+        ffmpeg where that would help. An Ogg or MP3 file that was cut is read up to the cut.
 
     Examples
     --------
@@ -84,12 +93,43 @@ def _decode(source: Path | bytes, head: bytes, name: str) -> tuple[np.ndarray, i
         raise AudioError(f"{name} is empty; was it saved or sent whole?")
     import soundfile
 
+    _require_whole(head, source.stat().st_size if isinstance(source, Path) else len(source), name)
     try:
-        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as f:
-            return f.read(dtype="float32", always_2d=True), f.samplerate
+        opened = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source)
     except (RuntimeError, TypeError) as error:  # TypeError: soundfile takes .raw as header-less
         reason = str(error).rpartition("Error opening")[2].rpartition(">: ")[2].rstrip(".")
         return _by_ffmpeg(source, head, name, reason)
+    with opened:
+        return _read(opened, name), opened.samplerate
+
+
+def _require_whole(head: bytes, size: int, name: str) -> None:
+    """Refuse WAV and AIFF that end before they should: libsndfile would read them without a word.
+
+    Programs that write into a pipe cannot know the size and put a number near 2 ** 31 or 2 ** 32.
+    """
+    order = {b"RIFF": "little", b"FORM": "big"}.get(head[:4])
+    promised = int.from_bytes(head[4:8], order) + 8 if order else 0  # type: ignore[arg-type]
+    if size + 8 < promised < _UNKNOWN_SIZE:  # some programs count the eight bytes of the head too
+        raise AudioError(
+            f"{name} is cut short: it has {size:,} of {promised:,} bytes. Copy, download or "
+            "record it again."
+        )
+
+
+def _read(file: soundfile.SoundFile, name: str) -> np.ndarray:
+    """All samples (samples, channels); what is damaged is refused or, in MP3, said."""
+    try:
+        samples = file.read(dtype="float32", always_2d=True)
+    except RuntimeError as error:
+        raise AudioError(
+            f"{name} is damaged or cut short ({str(error).rstrip('.')}). Copy, download or record "
+            "it again."
+        ) from error
+    if len(samples) < 0.98 * file.frames:  # MP3 says its length in a note, or it is estimated
+        lost = (file.frames - len(samples)) / file.samplerate
+        logger.warning("%s says that it is %.1f s longer than it is: cut short?", name, lost)
+    return samples
 
 
 def _by_ffmpeg(source: Path | bytes, head: bytes, name: str, reason: str) -> tuple[np.ndarray, int]:
@@ -120,8 +160,10 @@ def _run_ffmpeg(program: str, path: Path, name: str, reason: str) -> tuple[np.nd
             f"{name} is not audio that can be read. libsndfile: {reason}; ffmpeg: {said}. "
             f"{_READABLE}."
         )
-    samples, rate = soundfile.read(io.BytesIO(done.stdout), dtype="float32", always_2d=True)
-    return samples, rate
+    try:
+        return soundfile.read(io.BytesIO(done.stdout), dtype="float32", always_2d=True)
+    except RuntimeError as error:
+        raise AudioError(f"{name} cannot be read. ffmpeg: its output is not sound.") from error
 
 
 def _advice(head: bytes, name: str, reason: str) -> str:

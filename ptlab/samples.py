@@ -60,7 +60,8 @@ def to_float(array: np.ndarray) -> np.ndarray:
     """
     name = array.dtype.name
     if array.dtype.kind == "f":
-        return array.astype(np.float32)
+        with np.errstate(over="ignore"):  # becomes infinite, which `checked_samples` refuses
+            return array.astype(np.float32)
     if name == "uint8":
         return (array.astype(np.float32) - 128) / 128
     if name in _FULL_SCALE:
