@@ -13,6 +13,8 @@ transformers. ``help(ptlab.transcribe)`` and ``ptlab.transcribe??`` show what ea
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
@@ -34,6 +36,17 @@ _ROOMS = {
         "tokens_to_text",
         "word_segments",
     ),
+    "data": (
+        "SPLITS",
+        "Corpus",
+        "LongRecording",
+        "data_dir",
+        "load_common_voice",
+        "load_corpus",
+        "load_folder",
+        "load_mls",
+        "load_story",
+    ),
     "errors": (
         "AlignmentError",
         "AudioError",
@@ -42,13 +55,60 @@ _ROOMS = {
         "PtlabError",
         "TextError",
     ),
-    "models": ("MODELS", "ModelSpec", "SpeechModel", "default_model", "load_model"),
+    "metrics": (
+        "Edit",
+        "ErrorRates",
+        "Interval",
+        "PairedComparison",
+        "align_words",
+        "auroc",
+        "bootstrap",
+        "cer",
+        "confusions",
+        "ece",
+        "error_rates",
+        "paired_comparison",
+        "reliability",
+        "show_errors",
+        "wer",
+        "word_correctness",
+    ),
+    "models": ("MODELS", "ModelSpec", "SpeechModel", "default_model", "list_models", "load_model"),
+    "plots": (
+        "plot_alignment",
+        "plot_asr_overview",
+        "plot_confusions",
+        "plot_errors",
+        "plot_intervals",
+        "plot_log_probs",
+        "plot_pretraining",
+        "plot_receptive_field",
+        "plot_reliability",
+        "plot_spectrogram",
+        "plot_waveform",
+    ),
+    "text": ("VOCABULARY", "TextAudit", "audit_text", "encode", "normalize_text", "spell_numbers"),
     "transcribe": ("Transcriber", "hf_pipeline", "transcribe"),
     "transcription": ("Character", "Cue", "Timing", "Transcription", "Word"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = sorted(_ROOM_OF)
+
+
+class _Package(ModuleType):
+    """Keeps ``ptlab.transcribe`` the function, though a room has the same name.
+
+    Python binds a module to its package when the module is first imported, so that after
+    ``ptlab.Transcriber`` the name ``ptlab.transcribe`` would be the module.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in _ROOM_OF):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,669 @@
+"""Look at sound, log-probs, alignments, errors and confidence.
+
+Every function draws on a matplotlib ``Axes`` (a new figure if none is given) and returns it. What
+matters is told by line, marker, hatch or text, never by colour alone, so that a page printed in
+black and white says the same. Nothing is shown and no global setting is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Patch
+from matplotlib.textpath import TextPath
+
+from ptlab import ctc
+from ptlab.audio import SAMPLE_RATE, Audio
+from ptlab.diagrams import plot_asr_overview, plot_pretraining, plot_receptive_field
+from ptlab.errors import PtlabError
+from ptlab.metrics import align_words, ece, reliability
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "plot_alignment",
+    "plot_asr_overview",
+    "plot_confusions",
+    "plot_errors",
+    "plot_intervals",
+    "plot_log_probs",
+    "plot_pretraining",
+    "plot_receptive_field",
+    "plot_reliability",
+    "plot_spectrogram",
+    "plot_waveform",
+]
+
+WIDTH_IN = 9.0  # inches: 900 pixels at 100 dots an inch
+ENVELOPE_COLUMNS = 4_000  # pairs of extremes that a long waveform is drawn with
+TOKEN_THRESHOLD = 0.1  # a token that never gets this probability is not worth a row
+FLOOR_DB = -70.0  # below the loudest point: speech lies within it
+LABEL_PT, LINE_PT = 9.0, 12.0  # size of a word, distance of two rows of words
+PATH_COLOUR = "tab:red"
+CLOSE_UP_FRAMES = 120  # with more, the dots of a path are smaller
+_NAMES = {"<pad>": "blank", "[PAD]": "blank", "|": "space", " ": "space"}
+_KINDS = {"S": "substituted", "D": "deleted", "I": "inserted"}
+_HATCHES = {"substituted": "", "deleted": "///", "inserted": "..."}
+
+
+class _Span(NamedTuple):
+    text: str
+    start_s: float
+    end_s: float
+
+
+def plot_waveform(
+    audio: Audio | np.ndarray,
+    words: Any = None,
+    *,
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Axes:
+    """Sound pressure over time, with the words above.
+
+    Parameters
+    ----------
+    audio : Audio or ndarray (samples,)
+        An array is taken to be at 16 kHz.
+    words
+        What to write above the wave: a `Transcription`, its words, a frame with ``text, start_s,
+        end_s``, or segments of `ptlab.word_segments`. A dashed line is the start of a word, a
+        dotted one its end.
+    ax : Axes, optional
+    title : str, optional
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    PtlabError
+        If there is no sound, or the words have no times.
+
+    Examples
+    --------
+    >>> ax = plot_waveform(np.zeros(16_000), [("oi", 0.2, 0.6)])
+    >>> ax.get_xlabel(), [t.get_text() for t in ax.texts]
+    ('Time (s)', ['oi'])
+    >>> plt.close(ax.figure)
+    """
+    waveform, rate = _sound(audio)
+    spans = _spans(words)
+    ax = _axes(ax, 2.6)
+    ax.plot(*_envelope(waveform, rate), color="black", linewidth=0.5)
+    ax.axhline(0, color="0.6", linewidth=0.5)
+    ax.set_xlim(0, len(waveform) / rate)
+    ax.set(xlabel="Time (s)", ylabel="Amplitude (full scale 1)")
+    rows = _write_words(ax, spans)
+    ax.set_title("Waveform" if title is None else title, pad=6 + rows * LINE_PT)
+    return ax
+
+
+def plot_spectrogram(
+    audio: Audio | np.ndarray,
+    words: Any = None,
+    *,
+    ax: Axes | None = None,
+    title: str | None = None,
+    max_hz: float = 8000,
+) -> Axes:
+    """Energy over time and frequency: windows of 25 ms, every 10 ms; dark is loud.
+
+    Parameters
+    ----------
+    audio : Audio or ndarray (samples,)
+        An array is taken to be at 16 kHz.
+    words
+        As in `plot_waveform`.
+    ax : Axes, optional
+    title : str, optional
+    max_hz : float
+        Highest frequency shown.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> ax = plot_spectrogram(np.random.default_rng(0).normal(size=16_000), max_hz=4000)
+    >>> ax.get_ylabel(), float(ax.get_ylim()[1])
+    ('Frequency (Hz)', 4000.0)
+    >>> plt.close(ax.figure)
+    """
+    import librosa
+
+    waveform, rate = _sound(audio)
+    spans = _spans(words)
+    ax = _axes(ax, 3.2)
+    window, hop = round(0.025 * rate), round(0.010 * rate)
+    spectrum = librosa.stft(waveform, n_fft=2 * window, win_length=window, hop_length=hop)
+    level = librosa.amplitude_to_db(np.abs(spectrum), ref=np.max, top_db=-FLOOR_DB)
+    half = rate / (2 * window) / 2  # of a bin: its centre lies on its frequency
+    edges = (-hop / rate / 2, (level.shape[1] - 0.5) * hop / rate, -half, rate / 2 + half)
+    image = ax.imshow(
+        level, origin="lower", aspect="auto", extent=edges, cmap="gray_r", vmin=FLOOR_DB, vmax=0
+    )
+    ax.set(xlim=(0, len(waveform) / rate), ylim=(0, min(max_hz, rate / 2)))
+    ax.set(xlabel="Time (s)", ylabel="Frequency (Hz)")
+    ax.figure.colorbar(image, ax=ax, label="Level below the loudest (dB)", pad=0.01)
+    rows = _write_words(ax, spans)
+    ax.set_title("Spectrogram" if title is None else title, pad=6 + rows * LINE_PT)
+    return ax
+
+
+def plot_log_probs(
+    log_probs: np.ndarray,
+    vocabulary: Sequence[str],
+    *,
+    path: bool = True,
+    ax: Axes | None = None,
+    title: str | None = None,
+    start_s: float = 0.0,
+    hop_s: float = 0.02,
+) -> Axes:
+    """Probability of each token in each frame, and the best path through them.
+
+    Only tokens are shown that are somewhere the best or reach a probability of 0.1.
+
+    Parameters
+    ----------
+    log_probs : ndarray (frames, vocab)
+        Natural logarithms.
+    vocabulary : sequence of str
+        Tokens by id; the blank and the space are written by name.
+    path : bool
+        Draw the most probable token of every frame.
+    ax : Axes, optional
+    title : str, optional
+    start_s : float
+        Time of the left edge of the first frame, in seconds.
+    hop_s : float
+        Seconds from frame to frame.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    PtlabError
+        If the matrix is empty or has not a column for each token.
+
+    Examples
+    --------
+    >>> matrix = np.log(np.eye(4)[[0, 2, 0, 3, 1]] * 0.96 + 0.01)
+    >>> ax = plot_log_probs(matrix, ("<pad>", "|", "o", "i"))
+    >>> [t.get_text() for t in ax.get_yticklabels()]
+    ['blank', 'space', 'o', 'i']
+    >>> plt.close(ax.figure)
+    """
+    matrix = _checked(log_probs, vocabulary)
+    best = ctc.greedy_path(matrix)
+    shown = np.union1d(np.flatnonzero(np.exp(matrix.max(axis=0)) >= TOKEN_THRESHOLD), best)
+    ax = _axes(ax, 1.2 + 0.19 * max(len(shown), 8))
+    _heat(ax, np.exp(matrix[:, shown]).T, start_s, hop_s)
+    ax.set_yticks(range(len(shown)), [_name(vocabulary[i]) for i in shown])
+    ax.set_ylabel("Token")
+    if path:
+        _draw_path(ax, np.searchsorted(shown, best), start_s, hop_s, "most probable token")
+    ax.set_title("Probability of each token" if title is None else title, pad=22 if path else 6)
+    return ax
+
+
+def plot_alignment(
+    log_probs: np.ndarray,
+    tokens: Sequence[int],
+    vocabulary: Sequence[str],
+    *,
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Axes:
+    """Trellis of a known text: its tokens from top to bottom, time to the right.
+
+    The line is the best path (`ptlab.align`): on a token's row where it is emitted, half-way to the
+    next row in the blanks between.
+
+    Parameters
+    ----------
+    log_probs : ndarray (frames, vocab)
+    tokens : sequence of int
+        Ids of what was said, without blanks: ``ptlab.encode(text)``.
+    vocabulary : sequence of str
+        Tokens by id.
+    ax : Axes, optional
+    title : str, optional
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    AlignmentError
+        If the tokens do not fit the frames.
+
+    Examples
+    --------
+    >>> matrix = np.log(np.eye(4)[[0, 2, 0, 3, 0]] * 0.96 + 0.01)
+    >>> ax = plot_alignment(matrix, [2, 3], ("<pad>", "|", "o", "i"))
+    >>> [t.get_text() for t in ax.get_yticklabels()]
+    ['o', 'i']
+    >>> plt.close(ax.figure)
+    """
+    matrix = _checked(log_probs, vocabulary)
+    tokens = [int(t) for t in tokens]
+    if not tokens:
+        raise PtlabError("There are no tokens to align; encode a text that is not empty.")
+    spans = ctc.align(matrix, tokens, _blank(vocabulary)).spans
+    ax = _axes(ax, 1.2 + 0.16 * max(len(tokens), 12))
+    hop_s, start_s = 0.02, float(ctc.frame_boundary(0))
+    _heat(ax, np.exp(matrix[:, tokens]).T, start_s, hop_s)
+    ax.set_yticks(range(len(tokens)), [_name(vocabulary[t]) for t in tokens])
+    ax.set(ylim=(len(tokens) - 0.2, -0.8), ylabel="Token of the text, in order")
+    rows = _trellis_rows(spans, len(matrix))
+    _draw_path(ax, rows, start_s, hop_s, "best path (between two rows: blank)")
+    ax.set_title("Alignment of the text" if title is None else title, pad=22)
+    return ax
+
+
+def plot_errors(
+    reference: str, hypothesis: str, *, ax: Axes | None = None, title: str | None = None
+) -> Axes:
+    """One sentence, word under word, with its errors marked.
+
+    A substituted pair (S) is framed, a deleted word (D) is struck through, an inserted one (I) has
+    a dashed frame.
+
+    Parameters
+    ----------
+    reference, hypothesis : str
+        What was said and what was recognised, normalised alike.
+    ax : Axes, optional
+    title : str, optional
+        By default the number of errors of each kind.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> ax = plot_errors("a avó riu muito", "avó rio muito")
+    >>> ax.get_title()
+    '2 errors in 4 words: 1 substituted (S), 1 deleted (D), 0 inserted (I)'
+    >>> plt.close(ax.figure)
+    """
+    edits = align_words(reference, hypothesis)
+    widths = [max(map(_width_pt, (e.reference, e.hypothesis, "M"))) + 12 for e in edits]
+    room = (WIDTH_IN - 0.4) * 72 if ax is None else _axes_width_in(ax) * 72
+    lines = _wrap(widths, room - 40)
+    ax = _axes(ax, 0.6 + 0.85 * len(lines))
+    ax.set(xlim=(0, room), ylim=(60 * len(lines), 0))
+    ax.axis("off")
+    for number, line in enumerate(lines):
+        _write_edits(ax, [edits[i] for i in line], [widths[i] for i in line], 60 * number)
+    ax.set_title(_error_title(edits) if title is None else title)
+    return ax
+
+
+def plot_confusions(
+    frame: pd.DataFrame, *, ax: Axes | None = None, title: str | None = None
+) -> Axes:
+    """What was most often taken for what, as bars.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From `ptlab.confusions`: ``reference, hypothesis, count``.
+    ax : Axes, optional
+    title : str, optional
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    PtlabError
+        If the frame has other columns.
+
+    Examples
+    --------
+    >>> from ptlab.metrics import confusions
+    >>> ax = plot_confusions(confusions(["avó", "vovó"], ["avô", "vov"]))
+    >>> [t.get_text() for t in ax.get_yticklabels()]
+    ['ó → ô', 'ó → nothing']
+    >>> plt.close(ax.figure)
+    """
+    missing = {"reference", "hypothesis", "count"} - set(getattr(frame, "columns", ()))
+    if missing:
+        raise PtlabError(
+            f"No column {', '.join(sorted(missing))}; give the frame that ptlab.confusions returns."
+        )
+    ax = _axes(ax, 1.3 + 0.24 * max(len(frame), 3))
+    kinds = [_kind(r, h) for r, h in zip(frame.reference, frame.hypothesis, strict=True)]
+    bars = ax.barh(range(len(frame)), frame["count"], color="0.8", edgecolor="black")
+    for bar, kind in zip(bars, kinds, strict=True):
+        bar.set_hatch(_HATCHES[kind])
+    pairs = zip(frame.reference, frame.hypothesis, strict=True)
+    ax.set_yticks(range(len(frame)), [f"{_shown(r)} → {_shown(h)}" for r, h in pairs])
+    ax.invert_yaxis()
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.set(xlabel="Number of times", ylabel="Said → recognised")
+    ax.set_title("Most frequent errors" if title is None else title, pad=26 if kinds else 6)
+    _legend_of_kinds(ax, [k for k in _HATCHES if k in kinds])
+    return ax
+
+
+def plot_reliability(
+    scores: Sequence[float],
+    correct: Sequence[bool],
+    *,
+    bins: int = 10,
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Axes:
+    """Does a confidence of 80 % mean that 80 % of such words are right?
+
+    Parameters
+    ----------
+    scores : sequence of float
+        Confidence of each word, 0 to 1.
+    correct : sequence of bool
+        Whether it was right.
+    bins : int
+        Bins of equal mass (`ptlab.reliability`).
+    ax : Axes, optional
+    title : str, optional
+        The expected calibration error is written after it.
+
+    Returns
+    -------
+    Axes
+
+    Examples
+    --------
+    >>> ax = plot_reliability([0.75] * 4, [True, True, True, False])
+    >>> ax.get_title()
+    'Reliability of the confidence (ECE 0.0 %, 4 words)'
+    >>> plt.close(ax.figure)
+    """
+    table = reliability(scores, correct, bins)
+    low, high = _wilson(table.accuracy.to_numpy(), table["count"].to_numpy())
+    error = 100 * ece(scores, correct, bins)
+    ax = _axes(ax, 4.2, width=4.8)
+    ax.plot([0, 100], [0, 100], "k--", linewidth=1, label="as sure as right")
+    ax.vlines(100 * table.confidence, 100 * low, 100 * high, color="0.5", label="95 % interval")
+    ax.plot(100 * table.confidence, 100 * table.accuracy, "ko-", label="words, in equal bins")
+    ax.set(xlim=(0, 100), ylim=(0, 102), aspect="equal")
+    ax.set(xlabel="Mean confidence (%)", ylabel="Words that are right (%)")
+    ax.legend(loc="upper left", fontsize=LABEL_PT)
+    head = "Reliability of the confidence" if title is None else title
+    ax.set_title(f"{head} (ECE {error:.1f} %, {len(scores)} words)", fontsize=11)
+    return ax
+
+
+def plot_intervals(
+    labels: Sequence[str],
+    values: Sequence[float],
+    lows: Sequence[float],
+    highs: Sequence[float],
+    *,
+    ax: Axes | None = None,
+    title: str | None = None,
+    xlabel: str = "WER (%)",
+) -> Axes:
+    """A dot and its interval a group, the first on top.
+
+    Parameters
+    ----------
+    labels : sequence of str
+    values, lows, highs : sequence of float
+        Drawn as they are, so in the unit of ``xlabel``: 100 times a rate for percent.
+    ax : Axes, optional
+    title : str, optional
+    xlabel : str
+        What the numbers are, with their unit.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    PtlabError
+        If the four are not of one length, or empty.
+
+    Examples
+    --------
+    >>> ax = plot_intervals(["native", "foreign"], [10, 20], [8, 17], [12, 24])
+    >>> [t.get_text() for t in ax.get_yticklabels()]
+    ['native', 'foreign']
+    >>> plt.close(ax.figure)
+    """
+    columns = [list(c) for c in (labels, values, lows, highs)]
+    sizes = [len(c) for c in columns]
+    if len(set(sizes)) > 1 or not sizes[0]:
+        raise PtlabError(
+            f"{sizes[0]} labels, {sizes[1]} values, {sizes[2]} lows and {sizes[3]} highs; give as "
+            "many of each, and at least one."
+        )
+    ax = _axes(ax, 1.2 + 0.3 * max(sizes[0], 3))
+    rows = range(sizes[0])
+    ax.hlines(rows, columns[2], columns[3], color="black", linewidth=1.2)
+    ax.plot(columns[2], rows, "k|", columns[3], rows, "k|", markersize=8)
+    ax.plot(columns[1], rows, "ko", markersize=5)
+    ax.set_yticks(rows, [str(x) for x in columns[0]])
+    ax.set(ylim=(sizes[0] - 0.5, -0.5), xlabel=xlabel)
+    ax.set_xlim(left=0 if min(columns[2]) >= 0 else None)
+    ax.grid(axis="x", color="0.85", linewidth=0.6)
+    ax.set_title("Values with their intervals" if title is None else title)
+    return ax
+
+
+def _axes(ax: Axes | None, height: float, width: float = WIDTH_IN) -> Axes:
+    return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
+
+
+def _axes_width_in(ax: Axes) -> float:
+    return ax.get_position().width * ax.figure.get_figwidth()
+
+
+def _sound(audio: Audio | np.ndarray) -> tuple[np.ndarray, int]:
+    waveform = audio.waveform if hasattr(audio, "waveform") else np.asarray(audio, dtype=float)
+    if waveform.ndim != 1 or not len(waveform):
+        raise PtlabError(
+            f"Sound of shape {waveform.shape}; give an Audio or (samples,) at 16 kHz, not empty. "
+            "ptlab.load_audio makes one from any file or array."
+        )
+    return waveform, getattr(audio, "sampling_rate", SAMPLE_RATE)
+
+
+def _envelope(waveform: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Times and values to draw; of a long waveform the extremes of every column only."""
+    step = len(waveform) // ENVELOPE_COLUMNS
+    if step < 4:
+        return np.arange(len(waveform)) / rate, waveform
+    columns = waveform[: len(waveform) // step * step].reshape(-1, step)
+    values = np.stack([columns.min(axis=1), columns.max(axis=1)], axis=1).ravel()
+    return (np.arange(len(values)) + 0.5) * step / 2 / rate, values
+
+
+def _spans(words: Any) -> list[_Span]:
+    """Words of any kind with their times in seconds."""
+    if words is None:
+        return []
+    items = getattr(words, "words", words)
+    if hasattr(items, "itertuples"):
+        items = items.itertuples(index=False)
+    return [_span(item) for item in items]
+
+
+def _span(item: Any) -> _Span:
+    if hasattr(item, "start_s"):
+        return _Span(item.text, float(item.start_s), float(item.end_s))
+    if hasattr(item, "start_frame"):
+        times = (float(ctc.frame_boundary(f)) for f in (item.start_frame, item.end_frame))
+        return _Span(item.text, *times)
+    if isinstance(item, tuple) and len(item) == 3:
+        return _Span(*item)
+    if isinstance(item, tuple) and hasattr(item[0], "start_frame"):  # from word_segments
+        return _span(item[0])
+    raise PtlabError(
+        f"A word of type {type(item).__name__}; accepted are objects or frame rows with text, "
+        "start_s and end_s, segments of ptlab.word_segments, and (text, start_s, end_s)."
+    )
+
+
+def _width_pt(text: str) -> float:
+    return float(TextPath((0, 0), text, size=LABEL_PT).get_extents().width) if text else 0.0
+
+
+def _write_words(ax: Axes, spans: Iterable[_Span]) -> int:
+    """Write words above the axes, in as many rows as keep them apart; return the rows."""
+    ends: list[float] = []  # of what is written in each row, in points
+    left, right = ax.get_xlim()
+    scale = _axes_width_in(ax) * 72 * 0.95 / (right - left)  # the labels of the axis take room
+    for span in spans:
+        ax.axvline(span.start_s, color="0.35", linewidth=0.8, linestyle="--")
+        ax.axvline(span.end_s, color="0.35", linewidth=0.8, linestyle=":")
+        middle, width = (span.start_s + span.end_s) / 2, _width_pt(span.text)
+        begin = middle * scale - width / 2
+        row = next((i for i, end in enumerate(ends) if begin > end + 3), len(ends))
+        ends[row : row + 1] = [begin + width]
+        ax.annotate(
+            span.text, (middle, 1), (0, 3 + row * LINE_PT), size=LABEL_PT, ha="center",
+            xycoords=("data", "axes fraction"), textcoords="offset points", annotation_clip=False,
+        )  # fmt: skip
+    return len(ends)
+
+
+def _name(token: str) -> str:
+    return _NAMES.get(token, token)
+
+
+def _blank(vocabulary: Sequence[str]) -> int:
+    return next((i for i, token in enumerate(vocabulary) if _name(token) == "blank"), 0)
+
+
+def _checked(log_probs: np.ndarray, vocabulary: Sequence[str]) -> np.ndarray:
+    matrix = np.asarray(log_probs)
+    if matrix.ndim != 2 or not len(matrix) or matrix.shape[1] != len(vocabulary):
+        raise PtlabError(
+            f"log_probs of shape {matrix.shape} for {len(vocabulary)} tokens; expected "
+            "(frames, vocab) with a column for each token, and at least one frame."
+        )
+    return matrix
+
+
+def _heat(ax: Axes, grid: np.ndarray, start_s: float, hop_s: float) -> None:
+    """Probabilities (rows, frames) in grey."""
+    rows, frames = grid.shape
+    edges = (start_s, start_s + frames * hop_s, rows - 0.5, -0.5)
+    image = ax.imshow(
+        grid, aspect="auto", extent=edges, cmap="Greys", vmin=0, vmax=1, interpolation="nearest"
+    )
+    ax.set_xlabel("Time (s)")
+    ax.tick_params(axis="y", labelsize=8)
+    ax.figure.colorbar(image, ax=ax, label="Probability", pad=0.01)
+
+
+def _draw_path(ax: Axes, rows: np.ndarray, start_s: float, hop_s: float, label: str) -> None:
+    """A thin line with white dots, which are seen on black cells too."""
+    times = start_s + (np.arange(len(rows)) + 0.5) * hop_s
+    size = 3.5 if len(rows) <= CLOSE_UP_FRAMES else 2
+    ax.plot(
+        times, rows, color=PATH_COLOUR, linewidth=0.7, drawstyle="steps-mid", marker="o",
+        markersize=size, markerfacecolor="white", markeredgewidth=0.6, label=label,
+    )  # fmt: skip
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False, fontsize=LABEL_PT)
+
+
+def _trellis_rows(spans: Sequence[tuple[int, int]], frames: int) -> np.ndarray:
+    """Row of each frame: the token that is emitted, or half-way to the next one in a blank."""
+    rows = np.full(frames, -0.5)
+    for number, (start, end) in enumerate(spans):
+        rows[start:end] = number
+        rows[end:] = number + 0.5
+    return rows
+
+
+def _wrap(widths: Sequence[float], room: float) -> list[list[int]]:
+    """Indices of what goes on each line."""
+    lines: list[list[int]] = [[]]
+    used = 0.0
+    for i, width in enumerate(widths):
+        if lines[-1] and used + width > room:
+            lines.append([])
+            used = 0.0
+        lines[-1].append(i)
+        used += width
+    return lines
+
+
+def _write_edits(ax: Axes, edits: Sequence[Any], widths: Sequence[float], top: float) -> None:
+    """A line of word pairs; coordinates are points."""
+    heights = (top + 12, top + 29)
+    for y, head in zip(heights, ("REF", "HYP"), strict=True):
+        ax.text(0, y, head, size=8, va="center", family="monospace", color="0.3")
+    x = 34.0
+    for edit, width in zip(edits, widths, strict=True):
+        for y, word in zip(heights, (edit.reference, edit.hypothesis), strict=True):
+            if word:
+                _write_edit(ax, word, edit.op, x + width / 2, y)
+        if edit.op != "=":
+            ax.text(x + width / 2, top + 46, edit.op, size=9, weight="bold", ha="center",
+                    va="center")  # fmt: skip
+        x += width
+
+
+def _write_edit(ax: Axes, word: str, op: str, x: float, y: float) -> None:
+    styles = {"S": "-", "D": "", "I": "--"}
+    frame = None
+    if styles.get(op):
+        frame = {"boxstyle": "square,pad=0.15", "fc": "0.92", "ec": "black", "ls": styles[op]}
+    ax.text(x, y, word, size=LABEL_PT, ha="center", va="center", bbox=frame)
+    if op == "D":
+        half = _width_pt(word) / 2 + 1
+        ax.plot([x - half, x + half], [y, y], color="black", linewidth=1.2)
+
+
+def _error_title(edits: Sequence[Any]) -> str:
+    counts = {op: sum(e.op == op for e in edits) for op in _KINDS}
+    words = sum(e.op != "I" for e in edits)
+    each = ", ".join(f"{counts[op]} {name} ({op})" for op, name in _KINDS.items())
+    return f"{sum(counts.values())} errors in {words} words: {each}"
+
+
+def _kind(reference: str, hypothesis: str) -> str:
+    return _KINDS["I" if not reference else "D" if not hypothesis else "S"]
+
+
+def _shown(text: str) -> str:
+    return "nothing" if not text else _name(text)
+
+
+def _legend_of_kinds(ax: Axes, kinds: Sequence[str]) -> None:
+    if not kinds:
+        ax.text(0.5, 0.5, "no errors", ha="center", va="center", transform=ax.transAxes)
+        return
+    patches = [Patch(facecolor="0.8", edgecolor="black", hatch=_HATCHES[k], label=k) for k in kinds]
+    ax.legend(
+        handles=patches, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(kinds),
+        fontsize=LABEL_PT, frameon=False,
+    )  # fmt: skip
+
+
+def _wilson(share: np.ndarray, count: np.ndarray, z: float = 1.96) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson (1927) score interval of a share."""
+    scale = 1 + z**2 / count
+    middle = (share + z**2 / (2 * count)) / scale
+    half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / scale
+    return middle - half, middle + half
