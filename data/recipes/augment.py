@@ -88,7 +88,7 @@ def augment(
     strength: float = 1.0,
     babble: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Room, microphone, noise, clipping and telephone, each with a probability times ``strength``."""
+    """Room, microphone, noise, clipping, telephone, each with a probability times ``strength``."""
     y = room_and_microphone(waveform, rng, 0.35 * strength, 0.6 * strength)
     if rng.random() < 0.5 * strength:
         noise = coloured_noise(len(y), rng)

@@ -103,9 +103,7 @@ class FastForward:
         x = waveforms.unsqueeze(-1)
         for layer in self.model.wav2vec2.feature_extractor.conv_layers:
             conv, norm = layer.conv, layer.layer_norm
-            x = self.conv_layer(
-                x, conv.weight, conv.bias, norm.weight, norm.bias, conv.stride[0]
-            )
+            x = self.conv_layer(x, conv.weight, conv.bias, norm.weight, norm.bias, conv.stride[0])
         return x
 
     def __call__(

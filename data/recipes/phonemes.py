@@ -85,7 +85,9 @@ def _clause_symbols(words: tuple[str, ...], voice: str) -> list[str]:
 def _alike(together: str, alone: str) -> bool:
     """Is this the same word in a sentence and alone, give or take sandhi and weak vowels?"""
     a, b = ("".join(c for c in s if c not in MARKS + MODIFIERS + " ") for s in (together, alone))
-    return min(len(a), len(b)) <= 3 or abs(len(a) - len(b)) <= 2 and (a[0] == b[0] or a[1] == b[1])
+    return min(len(a), len(b)) <= 3 or (
+        abs(len(a) - len(b)) <= 2 and (a[0] == b[0] or a[1] == b[1])
+    )
 
 
 def _cut_like(joined: str, alone: list[str]) -> list[str]:

@@ -113,7 +113,7 @@ def make_example(
 def _span(clip: Clip, rng: np.random.Generator, max_s: float) -> tuple[float, float, str]:
     """A run of whole words no longer than ``max_s`` (the whole clip if cuts are not known)."""
     total = len(clip.samples) / RATE
-    if clip.word_cuts is None or total <= max_s and rng.random() < 0.7:
+    if clip.word_cuts is None or (total <= max_s and rng.random() < 0.7):
         return 0.0, total, clip.text
     words = to_labels(clip.text)[1]
     first = int(rng.integers(0, max(1, len(words) - 1)))
