@@ -248,6 +248,12 @@ def load_story(root: str | os.PathLike[str] | None = None) -> LongRecording:
     import pandas as pd
 
     folder = data_dir(root) / "story"
+    missing = [name for name in ("story.json", "story.ogg") if not (folder / name).is_file()]
+    if missing:
+        raise DataError(
+            f"No {' and no '.join(missing)} in {folder}. The story comes with the repository; "
+            "data/recipes/make_corpus.py --splits story makes it again."
+        )
     about = json.loads((folder / "story.json").read_text("utf-8"))
     words = pd.DataFrame(about["words"], columns=[*_TIME_COLUMNS, "sentence"])
     sentences = pd.DataFrame(about["sentences"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
 from ptlab import data
 from ptlab.errors import DataError
 
@@ -106,6 +107,23 @@ def test_dataset_view_of_bytes(tmp_path: Path) -> None:
     assert table[0]["audio"] == {"bytes": b"123", "path": "a"}
 
 
+def test_dataset_view_is_read_without_torchcodec(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ptlab.audio import load_audio
+
+    monkeypatch.setitem(sys.modules, "torchcodec", None)  # importing it raises ImportError
+    corpus = data.load_corpus("test")
+    row = next(iter(corpus.to_dataset()))
+    assert load_audio(row["audio"]).duration_s == pytest.approx(row["duration_s"], abs=1e-3)
+
+
+def test_dataset_view_of_a_common_voice_folder(common_voice: Path, tone: np.ndarray) -> None:
+    from ptlab.audio import load_audio
+
+    table = data.load_common_voice(common_voice).to_dataset()
+    assert table["text"][:] == ['Um "oi', "NA"] and "file" not in table.column_names
+    assert np.abs(load_audio(table[1]["audio"]).waveform - tone).max() < 1e-4
+
+
 def test_audio_has_the_duration_that_the_table_says() -> None:
     pytest.importorskip("ptlab.audio")
     corpus = data.load_corpus("dev")
@@ -119,6 +137,12 @@ def test_story() -> None:
     first = story.words[story.words.sentence == 0]
     assert first.start_s.iloc[0] == story.sentences.start_s.iloc[0]
     assert story.text.startswith(story.sentences.text.iloc[0])
+
+
+def test_story_that_is_not_there_says_how_to_make_it(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("id\n")
+    with pytest.raises(DataError, match=r"No story.json and no story.ogg .*--splits story"):
+        data.load_story(tmp_path)
 
 
 def test_common_voice(common_voice: Path) -> None:
@@ -138,6 +162,14 @@ def test_common_voice_errors(common_voice: Path) -> None:
         data.load_common_voice(common_voice)
 
 
+def test_common_voice_of_a_wrong_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="found: no tsv files"):
+        data.load_common_voice(tmp_path)
+    (tmp_path / "test.tsv").write_text("path\ttext\n", "utf-8")
+    with pytest.raises(DataError, match="has no column sentence; it has path, text"):
+        data.load_common_voice(tmp_path)
+
+
 def test_folder(tmp_path: Path, tone: np.ndarray) -> None:
     soundfile.write(tmp_path / "um.wav", tone, 16_000)
     table = tmp_path / "mine.csv"
@@ -148,6 +180,22 @@ def test_folder(tmp_path: Path, tone: np.ndarray) -> None:
     with pytest.raises(DataError, match="has no column path, text; it has som, frase"):
         data.load_folder(table)
     with pytest.raises(DataError, match="No table"):
+        data.load_folder(tmp_path)
+
+
+def test_folder_by_its_metadata_and_as_tsv(tmp_path: Path, tone: np.ndarray) -> None:
+    (tmp_path / "sons").mkdir()
+    soundfile.write(tmp_path / "sons" / "007.wav", tone, 16_000)
+    (tmp_path / "metadata.csv").write_text(
+        'path,text,speaker\nsons/007.wav,"Oi, tia",ana\n', "utf-8"
+    )
+    (tmp_path / "dois.tsv").write_text("path\ttext\nsons/007.wav\t\n", "utf-8")
+    corpus = data.load_folder(tmp_path)
+    assert (corpus.row("007")["text"], corpus.row("007")["speaker"]) == ("Oi, tia", "ana")
+    assert corpus.audio("007").duration_s == pytest.approx(0.5)
+    assert data.load_folder(tmp_path / "dois.tsv").row(0)["text"] == ""  # not "nan"
+    (tmp_path / "sons" / "007.wav").unlink()
+    with pytest.raises(DataError, match=r"1 of 1 sound files are missing.*007\.wav"):
         data.load_folder(tmp_path)
 
 
