@@ -124,9 +124,9 @@ def load_model(
     ----------
     name_or_path
         ``"mini"``, ``"xlsr-53-pt"``, a folder, or a Hub id. Default: `default_model`.
-    device
+    device : str or torch.device
         ``"auto"`` (CUDA, then MPS, then CPU) or what torch accepts.
-    dtype
+    dtype : str or torch.dtype
         ``"auto"`` (float16 on CUDA, else float32), ``"float32"``, ``"float16"``, ``"bfloat16"``
         (on a CPU only where it computes bfloat16 itself: AVX512-BF16 or AMX).
     revision
@@ -148,8 +148,8 @@ def load_model(
     """
     name = os.fspath(name_or_path) if name_or_path else default_model()
     spec = _locate(name)
-    device = _device(device)
-    kind = _dtype(dtype, device)
+    device = _device(str(device))
+    kind = _dtype(str(dtype).removeprefix("torch."), device)
     try:
         with _quiet():
             model, features, tokenizer = _read(spec, revision or spec.revision or "main", kind)
@@ -230,13 +230,13 @@ def _read(spec: ModelSpec, revision: str, dtype: torch.dtype) -> tuple[Any, Any,
     The last two are read one by one, as `AutoProcessor` would ask for the language model and its
     decoder where a repository (such as that of xlsr-53-pt) names them.
     """
-    from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForCTC
 
     where = {"revision": revision, "trust_remote_code": False}
     config = AutoConfig.from_pretrained(spec.source, **where)
     _require_ctc(spec.name, config)
     features = AutoFeatureExtractor.from_pretrained(spec.source, **where)
-    tokenizer = AutoTokenizer.from_pretrained(spec.source, config=config, **where)
+    tokenizer = _tokenizer(spec.source, config, where)
     model, found = AutoModelForCTC.from_pretrained(
         spec.source, config=config, dtype=dtype, use_safetensors=spec.safetensors,
         output_loading_info=True, **where,
@@ -248,6 +248,15 @@ def _read(spec: ModelSpec, revision: str, dtype: torch.dtype) -> tuple[Any, Any,
             "would be random numbers. Choose a checkpoint that was fine-tuned with a CTC head."
         )
     return model, features, tokenizer
+
+
+def _tokenizer(source: str, config: Any, where: dict[str, Any]) -> Any:
+    from transformers import AutoTokenizer, Wav2Vec2CTCTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source, config=config, **where)
+    except ValueError:  # no class is named, and transformers has none for this kind, as for WavLM
+        return Wav2Vec2CTCTokenizer.from_pretrained(source, **where)
 
 
 def _require_ctc(name: str, config: Any) -> None:
@@ -268,13 +277,13 @@ def _why(spec: ModelSpec, error: Exception) -> str:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")
     if Path(spec.source).is_dir():
         return (
-            f"Cannot load {spec.name!r} from its folder: {reason}. The folder must hold config.json, "
-            "model.safetensors, preprocessor_config.json and vocab.json of one model."
+            f"Cannot load {spec.name!r} from its folder: {reason}. The folder must hold the "
+            "config.json, model.safetensors, preprocessor_config.json and vocab.json of one model."
         )
     return (
         f"Cannot get {spec.source!r} from the Hugging Face Hub: {reason}. Likely causes: no "
-        "network (HF_HUB_OFFLINE uses only what is in the cache), a misspelt id, weights that are "
-        "not safetensors, or a gated model. The model 'mini' works without a network."
+        "network (HF_HUB_OFFLINE uses only what is in the cache), a misspelt id or folder, weights "
+        "that are not safetensors, or a gated model. The model 'mini' works without a network."
     )
 
 
@@ -326,4 +335,9 @@ def _cpu_has_bfloat16() -> bool:
 def read_calibration(folder: Path | None) -> dict[str, Any] | None:
     """Contents of ``calibration.json`` beside a local model's weights, if there is one."""
     path = folder / "calibration.json" if folder else None
-    return json.loads(path.read_text("utf-8")) if path and path.is_file() else None
+    if path is None or not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path.name} in {folder.name!r} is not JSON: {error}.") from error

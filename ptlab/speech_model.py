@@ -65,7 +65,7 @@ class SpeechModel:
         self.vocabulary: tuple[str, ...] = tuple(
             by_id.get(i, MISSING_TOKEN) for i in range(model.config.vocab_size)
         )
-        pad = model.config.pad_token_id
+        pad = model.config.pad_token_id  # the blank of the loss, whatever the tokenizer says
         self.blank = int(tokenizer.pad_token_id if pad is None else pad)
         self.word_delimiter: str = getattr(tokenizer, "word_delimiter_token", None) or "|"
         self.sampling_rate = int(feature_extractor.sampling_rate)
@@ -150,10 +150,12 @@ class SpeechModel:
         """Whether a padded clip gives the log-probs that it would give alone.
 
         Group norm in the feature encoder takes its statistics over the padding too; the stacked
-        positional convolutions of data2vec and the convolutions of an adapter mix it in.
+        positional convolutions of data2vec, a batch norm before them in HuBERT, and the
+        convolutions of an adapter mix it in.
         """
         config = self.model.config
-        if config.model_type == "data2vec-audio" or self._adapter_stride > 1:
+        mixes = config.model_type == "data2vec-audio" or self._adapter_stride > 1
+        if mixes or getattr(config, "conv_pos_batch_norm", False):
             return False
         return getattr(config, "feat_extract_norm", "layer") == "layer"
 
@@ -194,7 +196,8 @@ class SpeechModel:
         Raises
         ------
         ModelError
-            If an array is not one-dimensional or holds NaN or infinite values.
+            If an array is not one-dimensional or holds NaN or infinite values, or if
+            ``batch_size`` is below one.
 
         Examples
         --------
@@ -203,6 +206,8 @@ class SpeechModel:
         >>> [m.shape for m in model.log_probs([np.zeros(16_000), np.zeros(100)])]
         [(49, 46), (0, 46)]
         """
+        if batch_size is not None and batch_size < 1:
+            raise ModelError(f"batch_size={batch_size}; expected 1 or more, or None.")
         arrays = [_checked(w) for w in waveforms]
         results = [np.zeros((0, len(self.vocabulary)), np.float32) for _ in arrays]
         for chosen in self._batches([len(a) for a in arrays], batch_size):
@@ -212,7 +217,9 @@ class SpeechModel:
 
     def _batches(self, lengths: list[int], batch_size: int | None) -> Iterator[list[int]]:
         """Indices of waveforms to run together, alike in length so that little is padded."""
-        order = sorted((i for i, n in enumerate(lengths) if self.frames(n)), key=lengths.__getitem__)
+        order = sorted(
+            (i for i, n in enumerate(lengths) if self.frames(n)), key=lengths.__getitem__
+        )
         most_samples = BATCH_SECONDS * self.sampling_rate if batch_size is None else math.inf
         most = (batch_size or len(order)) if self.pads_exactly else 1
         batch: list[int] = []
@@ -262,8 +269,8 @@ def _checked(waveform: np.ndarray) -> np.ndarray:
     array = np.asarray(waveform, dtype=np.float32)
     if array.ndim != 1:
         raise ModelError(
-            f"A waveform of shape {array.shape}; expected (samples,). "
-            "Use ptlab.load_audio to get mono audio at the right rate."
+            f"A waveform of shape {array.shape}; expected a list of arrays (samples,): one alone "
+            "is log_probs([waveform]). ptlab.load_audio makes mono audio at the right rate."
         )
     if not np.isfinite(array).all():
         raise ModelError(
