@@ -90,6 +90,7 @@ _ROOMS = {
     "text": ("VOCABULARY", "TextAudit", "audit_text", "encode", "normalize_text", "spell_numbers"),
     "transcribe": ("Transcriber", "hf_pipeline", "transcribe"),
     "transcription": ("Character", "Cue", "Timing", "Transcription", "Word"),
+    "widgets": ("Recorder", "recorder", "transcribe_widget", "uploaded_files", "uploader"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 

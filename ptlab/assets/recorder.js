@@ -1,0 +1,144 @@
+// Records the microphone and sends it to Python as a WAV file: 16 kHz, mono, 16 bits.
+const RATE = 16000; // Hz
+const PART = 500000; // characters a message: notebook servers refuse very large ones
+const ADVICE = "Upload a file instead, or";
+const REASONS = {
+  NotAllowedError: `The browser did not allow the microphone. ${ADVICE} allow it in the address bar and try again.`,
+  NotFoundError: `The browser found no microphone. ${ADVICE} connect one and try again.`,
+  NotReadableError: `The microphone is in use by another program. ${ADVICE} close that one and try again.`,
+  InsecureError: `The microphone needs a page on https or localhost. ${ADVICE} open the notebook that way.`,
+  EmptyError: `Nothing was recorded. ${ADVICE} speak for a second or more before you press stop.`,
+};
+
+function failure(name) {
+  return Object.assign(new Error(REASONS[name]), { name });
+}
+
+function openMicrophone() {
+  if (!navigator.mediaDevices?.getUserMedia) throw failure("InsecureError");
+  // Echo and noise filters are made for calls and take speech away.
+  const audio = { echoCancellation: false, noiseSuppression: false };
+  return navigator.mediaDevices.getUserMedia({ audio });
+}
+
+async function toSamples(blob) {
+  if (!blob.size) throw failure("EmptyError");
+  // decodeAudioData resamples to the rate of its context.
+  const context = new OfflineAudioContext(1, 1, RATE);
+  const sound = await context.decodeAudioData(await blob.arrayBuffer());
+  const channels = [...Array(sound.numberOfChannels).keys()].map((i) => sound.getChannelData(i));
+  return channels[0].map((_, t) => channels.reduce((sum, c) => sum + c[t], 0) / channels.length);
+}
+
+function encodeWav(samples) {
+  const view = new DataView(new ArrayBuffer(44 + 2 * samples.length));
+  const letters = (at, text) => [...text].forEach((c, i) => view.setUint8(at + i, c.charCodeAt(0)));
+  letters(0, "RIFF");
+  view.setUint32(4, 36 + 2 * samples.length, true);
+  letters(8, "WAVEfmt ");
+  view.setUint32(16, 16, true); // size of the format chunk
+  view.setUint16(20, 1, true); // PCM
+  view.setUint16(22, 1, true); // channels
+  view.setUint32(24, RATE, true);
+  view.setUint32(28, 2 * RATE, true); // bytes a second
+  view.setUint16(32, 2, true); // bytes a frame
+  view.setUint16(34, 16, true); // bits a sample
+  letters(36, "data");
+  view.setUint32(40, 2 * samples.length, true);
+  samples.forEach((x, i) => {
+    const clipped = Math.max(-1, Math.min(1, x));
+    view.setInt16(44 + 2 * i, Math.round(clipped * 32767), true);
+  });
+  return new Blob([view], { type: "audio/wav" });
+}
+
+function toBase64(blob) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result.split(",")[1]);
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(blob);
+  });
+}
+
+// Text in custom messages, neither binary buffers nor a synced trait: every front end carries
+// text, and what is not a trait is not saved in the notebook.
+function send(model, text) {
+  const count = Math.ceil(text.length / PART);
+  for (let i = 0; i < count; i++) {
+    model.send({ part: i, count, wav: text.slice(i * PART, (i + 1) * PART) });
+  }
+}
+
+function record(stream, maxSeconds) {
+  const recorder = new MediaRecorder(stream);
+  const pieces = [];
+  recorder.ondataavailable = (event) => pieces.push(event.data);
+  const done = new Promise((resolve) => {
+    recorder.onstop = () => resolve(new Blob(pieces, { type: recorder.mimeType }));
+  });
+  recorder.start();
+  const timer = setTimeout(() => recorder.state === "recording" && recorder.stop(), 1000 * maxSeconds);
+  return { done: done.finally(() => clearTimeout(timer)), stop: () => recorder.stop() };
+}
+
+function element(parent, tag, properties = {}) {
+  return parent.appendChild(Object.assign(document.createElement(tag), properties));
+}
+
+function render({ model, el }) {
+  el.classList.add("ptlab-recorder");
+  const button = element(el, "button", { textContent: "● Record", type: "button" });
+  const status = element(el, "span", { textContent: model.get("status") });
+  const player = element(el, "audio", { controls: true, hidden: true });
+  status.setAttribute("role", "status"); // screen readers speak its changes
+  player.setAttribute("aria-label", "Your recording");
+  let stream = null;
+  let take = null;
+
+  const say = (text, error = "") => {
+    status.textContent = error || text;
+    model.set("status", text);
+    model.set("error", error);
+    model.save_changes();
+  };
+  const release = () => {
+    stream?.getTracks().forEach((track) => track.stop());
+    stream = take = null;
+    button.textContent = "● Record";
+    button.disabled = false;
+  };
+  const run = async () => {
+    button.disabled = true;
+    say("Asking for the microphone …");
+    stream = await openMicrophone();
+    take = record(stream, model.get("max_s"));
+    button.textContent = "■ Stop";
+    button.disabled = false;
+    say(`Recording, ${model.get("max_s")} s at most. Press stop when you are done.`);
+    const blob = await take.done;
+    release();
+    const wav = encodeWav(await toSamples(blob));
+    URL.revokeObjectURL(player.src);
+    player.src = URL.createObjectURL(wav);
+    player.hidden = false;
+    say("Sending …");
+    send(model, await toBase64(wav));
+  };
+
+  button.onclick = async () => {
+    if (take) return take.stop();
+    try {
+      await run();
+    } catch (error) {
+      release();
+      say("", REASONS[error.name] ?? `The recording failed: ${error.message}`);
+    }
+  };
+  const show = () => (status.textContent = model.get("error") || model.get("status"));
+  model.on("change:status", show);
+  model.on("change:error", show);
+  return release;
+}
+
+export default { render };
