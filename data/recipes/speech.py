@@ -69,16 +69,15 @@ def _cuts(row: dict, symbols: str, ends: np.ndarray) -> np.ndarray | None:
     return np.array([0.0, *middle, ends[-1]])
 
 
-def read_folder(folder: Path) -> list[Clip]:
-    """Every clip of a folder's part files (a last line cut short by a running writer is left)."""
-    clips = []
-    for part in sorted(folder.glob("part*.jsonl")):
-        for line in part.read_text(encoding="utf-8").splitlines():
-            try:
-                clips.append(read_clip(json.loads(line), folder))
-            except (json.JSONDecodeError, soundfile.LibsndfileError):
-                continue
-    return clips
+def read_folder(folder: Path, skip: int = 0) -> list[Clip]:
+    """The clips of a folder's part files, but for the first ``skip``.
+
+    A last line that a running writer has not finished yet is left for the next call.
+    """
+    parts = sorted(folder.glob("part*.jsonl"))
+    lines = [line for p in parts for line in p.read_text("utf-8").splitlines(keepends=True)]
+    whole = [line for line in lines if line.endswith("\n")]
+    return [read_clip(json.loads(line), folder) for line in whole[skip:]]
 
 
 @dataclass(frozen=True)

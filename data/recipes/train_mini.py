@@ -132,9 +132,10 @@ def losses(forward, phone_head: nn.Module, batch: tuple, mask: Tensor) -> tuple[
     counts = torch.tensor([len(x) for x in labels])
     targets = torch.tensor([i for x in labels for i in x])
     log_probs = logits.float().log_softmax(-1).transpose(0, 1)
-    ctc = F.ctc_loss(
-        log_probs, targets, lengths, counts, reduction="sum", zero_infinity=True
-    ) / counts.sum()
+    ctc = (
+        F.ctc_loss(log_probs, targets, lengths, counts, reduction="sum", zero_infinity=True)
+        / counts.sum()
+    )
     cross = F.cross_entropy(guesses.float().flatten(0, 1), phones.flatten(), ignore_index=-100)
     return ctc, cross
 
@@ -268,7 +269,8 @@ def train(rank: int, args: argparse.Namespace) -> None:
             c, x = np.mean(running[-50:], axis=0)
             print(
                 f"{schedule.gone:.3f} step {step} {audio_s / 3600:.2f} h ctc {c:.3f} phone {x:.3f} "
-                f"{(now - window) / 50:.2f} s/step lr {schedule.lr(step):.2f}", flush=True,
+                f"{(now - window) / 50:.2f} s/step lr {schedule.lr(step):.2f}",
+                flush=True,
             )
             window = now
         if time.time() - saved > args.save_every and rank == 0:
@@ -294,20 +296,22 @@ def keep_memory() -> None:
 
 def refresh(clips: list, args: argparse.Namespace) -> None:
     """Read folders again that are still being filled."""
-    if args.growing:
-        held = getattr(refresh, "seen", {})
-        for folder in args.growing:
-            lines = sum(len(p.read_text("utf-8").splitlines()) for p in folder.glob("part*.jsonl"))
-            if lines > held.get(folder, 0) + 50:
-                fresh = read_folder(folder)
-                clips.extend(fresh[held.get(folder, 0) :])
-                held[folder] = len(fresh)
-        refresh.seen = held
+    for folder in args.growing:
+        fresh = read_folder(folder, skip=args.seen.get(folder, 0))
+        args.seen[folder] = args.seen.get(folder, 0) + len(fresh)
+        clips.extend(fresh)
 
 
 def save(out: Path, both, average, muon, adam, step: int, gone_s: float, audio_s: float) -> None:
-    state = dict(both=both.state_dict(), average=average.state_dict(), muon=muon.buffers,
-                 adam=adam.state_dict(), step=step, gone_s=gone_s, audio_s=audio_s)
+    state = dict(
+        both=both.state_dict(),
+        average=average.state_dict(),
+        muon=muon.buffers,
+        adam=adam.state_dict(),
+        step=step,
+        gone_s=gone_s,
+        audio_s=audio_s,
+    )
     torch.save(state, out / "checkpoint.tmp")
     (out / "checkpoint.tmp").replace(out / "checkpoint.pt")
     average.save_pretrained(out / "model")
@@ -346,6 +350,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--port", type=int, default=29511)
     args = parser.parse_args()
+    args.seen = {}  # clips that were read of each growing folder
     args.out.mkdir(parents=True, exist_ok=True)
     torch.multiprocessing.spawn(train, (args,), nprocs=args.processes)
 
