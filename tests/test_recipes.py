@@ -1,0 +1,468 @@
+"""The recipes behind corpus and weights: fast forward, augmentation, batches, who may train."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import shutil
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ptlab.data import data_dir, load_corpus, load_story
+from ptlab.text import VOCABULARY, normalize_text
+
+DATA = data_dir()
+sys.path.insert(0, str(DATA / "recipes"))
+import augment  # noqa: E402
+import kokoro  # noqa: E402
+import make_speech  # noqa: E402
+import opus  # noqa: E402
+import phonemes  # noqa: E402
+import speech  # noqa: E402
+import story  # noqa: E402
+import voices  # noqa: E402
+
+KEPT_FREE = set(voices.DEV) | set(voices.TEST)
+
+
+@pytest.mark.parametrize("name", ["phonemes", "sentences", "voices"])
+def test_examples_in_the_recipes(name: str) -> None:
+    found = doctest.testmod(importlib.import_module(name))
+    assert found.failed == 0 and found.attempted > 0
+
+
+# -- the fast forward of the training
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A tiny XLSR-53 with biases and gains that are not their starting values."""
+    import torch
+    from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(
+        vocab_size=46,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=48,
+        conv_dim=(8, 12, 12, 16, 16, 16, 16),
+        conv_bias=True,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        mask_time_prob=0.0,
+        pad_token_id=0,
+    )
+    model = Wav2Vec2ForCTC(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def both_logits(model, waveforms, samples):
+    """Logits of HF and of the fast forward on a padded batch, and the valid frames of each."""
+    import torch
+    from fast_wav2vec2 import FastForward
+
+    mask = (torch.arange(waveforms.shape[1]) < samples[:, None]).long()
+    frames = model._get_feat_extract_output_lengths(samples)
+    with torch.inference_mode():
+        theirs = model(waveforms, attention_mask=mask).logits
+        ours, inner = FastForward(model, 2, compiled=False)(waveforms, frames)
+    return theirs, ours, inner, frames
+
+
+def test_fast_forward_is_the_model(network) -> None:
+    torch = pytest.importorskip("torch")
+    waveforms = torch.randn(2, 9_000, generator=torch.Generator().manual_seed(1))
+    theirs, ours, inner, _ = both_logits(network, waveforms, torch.tensor([9_000, 9_000]))
+    assert theirs.std() > 0.05  # there is something to agree on
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
+    with torch.inference_mode():
+        states = network(waveforms, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(inner, states[2], rtol=1e-4, atol=2e-5)
+
+
+def test_fast_forward_of_a_padded_batch_is_the_model(network) -> None:
+    torch = pytest.importorskip("torch")
+    samples = torch.tensor([9_000, 4_321, 6_000])
+    waveforms = torch.randn(3, 9_000, generator=torch.Generator().manual_seed(2))
+    waveforms[torch.arange(9_000) >= samples[:, None]] = 0.0
+    theirs, ours, _, frames = both_logits(network, waveforms, samples)
+    for row, count in enumerate(frames.tolist()):
+        torch.testing.assert_close(ours[row, :count], theirs[row, :count], rtol=1e-4, atol=2e-5)
+
+
+def test_fast_forward_learns_what_the_model_learns(network) -> None:
+    torch = pytest.importorskip("torch")
+    from fast_wav2vec2 import FastForward
+
+    waveforms = torch.randn(1, 6_000, generator=torch.Generator().manual_seed(3))
+    lengths = network._get_feat_extract_output_lengths(torch.tensor([6_000]))
+    gradients = []
+    for run in (network, lambda x: FastForward(network, 1, compiled=False)(x, lengths)[0]):
+        network.zero_grad()
+        out = run(waveforms)
+        getattr(out, "logits", out).square().sum().backward()
+        grads = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+        gradients.append(grads)
+    assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 50
+    for name, gradient in gradients[0].items():
+        # Some gradients are 0 but for rounding (a bias of all keys moves no softmax): 1e-6.
+        scale = max(float(gradient.abs().max()), 1e-2)
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("kernel, stride", [(10, 5), (3, 2), (2, 2)])  # all that wav2vec2 has
+def test_convolution_by_matrix_products(kernel: int, stride: int) -> None:
+    torch = pytest.importorskip("torch")
+    from fast_wav2vec2 import conv_by_matmul
+
+    generator = torch.Generator().manual_seed(kernel)
+    x = torch.randn(2, 101, 3, generator=generator)
+    weight = torch.randn(4, 3, kernel, generator=generator)
+    bias = torch.randn(4, generator=generator)
+    expected = torch.nn.functional.conv1d(x.transpose(1, 2), weight, bias, stride).transpose(1, 2)
+    torch.testing.assert_close(conv_by_matmul(x, weight, bias, stride), expected)
+
+
+# -- augmentation
+
+
+@pytest.fixture
+def tone() -> np.ndarray:
+    time = np.arange(16_000) / 16_000
+    return (0.3 * np.sin(2 * np.pi * 440 * time) * np.sin(np.pi * time)).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_augmented_speech_keeps_length_and_is_finite(tone: np.ndarray, seed: int) -> None:
+    out = augment.augment(tone, np.random.default_rng(seed), 1.0, babble=tone[::-1])
+    again = augment.augment(tone, np.random.default_rng(seed), 1.0, babble=tone[::-1])
+    assert out.shape == tone.shape and out.dtype == np.float32 and np.isfinite(out).all()
+    assert np.abs(out).max() > 0.01 and (out == again).all()
+
+
+def test_augmentation_of_silence_is_finite() -> None:
+    silence = np.zeros(4_000, np.float32)
+    for seed in range(20):
+        out = augment.augment(silence, np.random.default_rng(seed), 1.0, babble=silence)
+        assert np.isfinite(out).all()
+
+
+def test_augmentation_changes_some_and_none_at_zero_strength(tone: np.ndarray) -> None:
+    changed = [
+        not np.array_equal(augment.augment(tone, np.random.default_rng(seed), 1.0), tone)
+        for seed in range(60)
+    ]
+    # Untouched is (1 - .35)(1 - .6)(1 - .5)(1 - .08)^2 = 11 %.
+    assert 0.75 <= np.mean(changed) < 1
+    for seed in range(20):
+        assert (augment.augment(tone, np.random.default_rng(seed), 0.0) == tone).all()
+
+
+@pytest.mark.parametrize("snr_db", [-5.0, 0.0, 12.5, 30.0])
+@pytest.mark.parametrize("samples", [700, 16_000, 20_000])  # noise shorter, as long, longer
+def test_noise_has_the_level_that_was_asked(tone: np.ndarray, snr_db: float, samples: int) -> None:
+    noise = augment.coloured_noise(samples, np.random.default_rng(0))
+    added = augment.add_noise(tone, noise, snr_db).astype(np.float64) - tone
+    found = 10 * np.log10(np.mean(tone.astype(np.float64) ** 2) / np.mean(added**2))
+    assert found == pytest.approx(snr_db, abs=0.05)
+
+
+@pytest.mark.parametrize("samples", [1, 399, 16_000, 16_001])
+def test_noise_is_as_long_as_asked(samples: int) -> None:
+    assert augment.coloured_noise(samples, np.random.default_rng(1)).shape == (samples,)
+
+
+@pytest.mark.parametrize("factor", [0.8, 0.93, 1.25])
+def test_speed_moves_length_and_pitch_together(factor: float) -> None:
+    tone = np.sin(2 * np.pi * 1_000 * np.arange(32_000) / 16_000).astype(np.float32)
+    out = augment.change_speed(tone, factor)
+    assert len(out) == pytest.approx(len(tone) / factor, abs=2) and out.dtype == np.float32
+    spectrum = np.abs(np.fft.rfft(out * np.hanning(len(out))))
+    assert np.argmax(spectrum) * 16_000 / len(out) == pytest.approx(1_000 * factor, abs=2)
+
+
+def test_the_direct_sound_stays_where_it_is() -> None:
+    """A room or a microphone that delays the sound would make every known time wrong."""
+    click = np.zeros(8_000, np.float32)
+    click[1_000] = 1.0
+    for seed in range(30):
+        out = augment.room_and_microphone(click, np.random.default_rng(seed), 1.0, 1.0)
+        assert abs(int(np.argmax(np.abs(out))) - 1_000) <= 16  # 1 ms
+        assert len(out) == len(click)
+
+
+def test_companding_is_near_the_original(tone: np.ndarray) -> None:
+    out = augment.companded(tone) * np.abs(tone).max()
+    noise = np.mean((out - tone) ** 2)
+    snr_db = 10 * np.log10(np.mean(tone**2) / noise)
+    assert 30 < snr_db < 45  # G.711 reaches about 38 dB
+
+
+# -- from recorded sentences to training examples
+
+
+def test_vocabulary_of_the_training_is_that_of_the_package() -> None:
+    assert speech.VOCABULARY == VOCABULARY
+
+
+def test_labels_are_the_normalised_text() -> None:
+    texts = list(load_corpus().frame.text) + list(load_story().sentences.text)
+    for text in texts:
+        ids, words = speech.to_labels(text)
+        assert " ".join(words) == normalize_text(text)
+        assert "".join(VOCABULARY[i] for i in ids).replace("|", " ") == normalize_text(text)
+
+
+def test_labels_of_odd_texts() -> None:
+    assert speech.to_labels("— Copo d’água, 3 vezes…")[1] == ["copo", "d'água", "vezes"]
+    assert speech.to_labels("'sim' - não-")[1] == ["sim", "não"]
+    assert speech.to_labels("") == ([], [])
+    assert speech.to_labels("ac\u0327a\u0303o")[1] == ["ação"]
+
+
+@pytest.mark.parametrize("samples", [0, 399, 400, 719, 720, 16_000, 100_001])
+def test_frames_are_those_of_the_model(samples: int, network) -> None:
+    torch = pytest.importorskip("torch")
+    theirs = int(network._get_feat_extract_output_lengths(torch.tensor([samples]))[0])
+    assert speech.frames_of(samples) == max(0, theirs)
+
+
+TEXT = "Bom dia, Ana."
+SYMBOLS = "bˈoŋ ʤˈiæ, ˈænæ."
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> tuple[Path, dict]:
+    """A folder of one clip as make_speech.py writes it."""
+    frames = [12, *[3] * len(SYMBOLS), 10]
+    samples = sum(frames) * 400
+    noise = 0.1 * np.random.default_rng(0).standard_normal(samples).astype(np.float32)
+    opus.write(tmp_path / "00000.ogg", noise)
+    words = [["Bom", 0.3, 0.6], ["dia", 0.6, 0.95], ["Ana", 1.1, 1.5]]
+    row = {"path": "00000.ogg", "text": TEXT, "symbols": SYMBOLS, "frames": frames, "words": words}
+    (tmp_path / "part0.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+    return tmp_path, row
+
+
+def test_a_clip_is_read_with_one_phone_a_token(part: tuple[Path, dict]) -> None:
+    (clip,) = speech.read_folder(part[0])
+    assert len(clip.samples) == round(clip.ends_s[-1] * 16_000)
+    assert len(clip.phones) == len(clip.ends_s) == len(SYMBOLS) + 2
+    names = ["-" if k == 0 else speech.PHONES[k - 1] for k in clip.phones]
+    # A stress mark counts to the sound after it; comma, space and full stop are pauses.
+    assert "".join(names) == "-booŋ-ʤiiæ--ææn æ--".replace(" ", "")
+    assert clip.word_cuts.tolist() == pytest.approx([0.0, 0.6, 1.025, clip.ends_s[-1]])
+
+
+def test_a_line_that_is_still_being_written_is_left(part: tuple[Path, dict]) -> None:
+    folder, row = part
+    with (folder / "part0.jsonl").open("a", encoding="utf-8") as out:
+        out.write(json.dumps(row)[:40])
+    assert len(speech.read_folder(folder)) == 1
+
+
+def test_a_clip_of_another_rate_is_refused(part: tuple[Path, dict]) -> None:
+    folder, row = part
+    soundfile.write(folder / "b.wav", np.zeros(2_400), 24_000)
+    with pytest.raises(ValueError, match="24000 Hz, expected 16000"):
+        speech.read_clip(row | {"path": "b.wav"}, folder)
+
+
+def test_without_word_times_cuts_lie_in_the_spaces(part: tuple[Path, dict]) -> None:
+    folder, row = part
+    clip = speech.read_clip({k: v for k, v in row.items() if k != "words"}, folder)
+    starts = np.concatenate([[0], clip.ends_s[:-1]])
+    spaces = [i + 1 for i, symbol in enumerate(SYMBOLS) if symbol == " "]
+    middles = [(starts[i] + clip.ends_s[i]) / 2 for i in spaces]
+    assert clip.word_cuts.tolist() == pytest.approx([0.0, *middles, clip.ends_s[-1]])
+
+
+def test_a_span_is_a_run_of_whole_words(part: tuple[Path, dict]) -> None:
+    (clip,) = speech.read_folder(part[0])
+    words, cuts = ["bom", "dia", "ana"], clip.word_cuts
+    seen = Counter()
+    for seed in range(200):
+        start, end, text = speech._span(clip, np.random.default_rng(seed), 1.6)
+        first = int(np.argmin(np.abs(cuts - start)))
+        last = int(np.argmin(np.abs(cuts - end)))
+        assert (cuts[first], min(cuts[last], len(clip.samples) / 16_000)) == (start, end)
+        assert text.split() == words[first:last]
+        assert end - start <= 1.6 or last == first + 1
+        seen[text] += 1
+    assert set(seen) == {"bom", "bom dia", "dia", "dia ana"}
+
+
+def test_an_unknown_cut_gives_the_whole_clip(part: tuple[Path, dict]) -> None:
+    folder, row = part
+    clip = speech.read_clip(row | {"words": row["words"][:2]}, folder)
+    assert clip.word_cuts is None
+    whole = len(clip.samples) / 16_000
+    assert speech._span(clip, np.random.default_rng(0), 0.5) == (0.0, whole, TEXT)
+
+
+def test_frame_phones_follow_the_sound(part: tuple[Path, dict]) -> None:
+    """The phone of a frame is the one that is spoken at the centre of its receptive field."""
+    (clip,) = speech.read_folder(part[0])
+    for seed in range(20):
+        example = speech.make_example(clip, np.random.default_rng(seed), 9.0, 0.0, clip.samples)
+        assert len(example.frame_phones) == speech.frames_of(len(example.waveform))
+        assert example.waveform.mean() == pytest.approx(0, abs=1e-3)
+        assert example.waveform.std() == pytest.approx(1, abs=1e-3)
+        assert set(example.frame_phones) <= set(clip.phones)
+    whole = speech.Clip(clip.samples, clip.phones, clip.ends_s, TEXT, None)
+    plain = next(
+        example
+        for seed in range(50)
+        if len((example := speech.make_example(
+            whole, np.random.default_rng(seed), 9.0, 0.0, clip.samples)).waveform)
+        == len(clip.samples)
+    )  # fmt: skip
+    centres_s = (np.arange(len(plain.frame_phones)) * 320 + 200) / 16_000
+    token = [int(np.sum(clip.ends_s < centre_s)) for centre_s in centres_s]
+    assert plain.frame_phones.tolist() == clip.phones[token].tolist()
+
+
+def test_batches_keep_their_budget(part: tuple[Path, dict]) -> None:
+    clips = speech.read_folder(part[0])
+    endless = speech.batches(clips, np.random.default_rng(0), 4.0, lambda: (1.0, 0.5))
+    for _ in range(30):
+        batch = next(endless)
+        longest = max(len(example.waveform) for example in batch)
+        assert len(batch) == 1 or len(batch) * longest <= 4.0 * 16_000
+        assert all(0 < len(e.labels) < len(e.frame_phones) for e in batch)
+
+
+# -- who may train
+
+
+@pytest.fixture(scope="module")
+def all_voices() -> tuple[str, ...]:
+    return tuple(sorted(load_corpus().frame.speaker.unique()))
+
+
+def test_voices_kept_free_are_apart(all_voices: tuple[str, ...]) -> None:
+    assert not set(voices.DEV) & set(voices.TEST) and set(all_voices) >= KEPT_FREE
+    training = voices.training_voices(all_voices)
+    assert set(training) == set(all_voices) - KEPT_FREE and make_speech.NATIVE in training
+
+
+def test_no_voice_of_dev_or_test_is_drawn_even_blended(all_voices: tuple[str, ...]) -> None:
+    training = voices.training_voices(all_voices)
+    drawn: Counter[str] = Counter()
+    native = 0
+    for seed in range(4_000):
+        voice = make_speech.draw_voice(np.random.default_rng(seed), training)
+        names = [piece.partition("*")[0] for piece in voice.split("+")]
+        weights = [float(piece.partition("*")[2] or 1) for piece in voice.split("+")]
+        assert sum(weights) == pytest.approx(1) and len(set(names)) == len(names) <= 2
+        native += names == [make_speech.NATIVE]
+        drawn.update(names)
+    assert set(drawn) == set(training) and not set(drawn) & KEPT_FREE
+    # Its own share, and as often as any other voice where one is drawn alone (45 % of 38).
+    assert native / 4_000 == pytest.approx(0.15 + 0.45 / len(training), abs=0.02)
+
+
+def test_the_command_leaves_them_out_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["make_speech.py", "--text", "a.txt", "--out", "b"])
+    assert set(make_speech._arguments().exclude_voices) == KEPT_FREE
+
+
+def test_a_plan_says_every_text_once_before_it_repeats_and_is_the_same_twice() -> None:
+    texts = [f"frase {word}" for word in "abcdefg"]
+    rows = [row for row, _ in zip(make_speech.plan(texts, ("a", "b"), 3), range(14), strict=False)]
+    again = [row for row, _ in zip(make_speech.plan(texts, ("a", "b"), 3), range(14), strict=False)]
+    assert rows == again and sorted(r["text"] for r in rows[:7]) == texts
+    assert len({row["path"] for row in rows}) == 14
+
+
+def test_texts_that_were_spoken_already_and_digits_are_left_out(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("Uma frase boa.\nEm 1999 choveu.\nJá foi dita.\nUma\nUma frase boa.\n", "utf-8")
+    (tmp_path / "part0.jsonl").write_text('{"text": "Já foi dita."}\n', "utf-8")
+    skip = make_speech.spoken([tmp_path / "part0.jsonl"])
+    assert make_speech.sentences(text, skip) == ["Uma frase boa."]
+
+
+# -- sound and story
+
+
+def test_sound_is_resampled_as_long_and_never_clips() -> None:
+    loud = (1.5 * np.sin(2 * np.pi * 500 * np.arange(24_000) / 24_000)).astype(np.float32)
+    out = opus.to_16k(loud)
+    assert len(out) == 16_000 and np.abs(out).max() == pytest.approx(opus.PEAK, abs=1e-3)
+    quiet = opus.to_16k(0.1 * loud)
+    assert np.abs(quiet).max() == pytest.approx(0.15, abs=2e-3)  # left as it was
+
+
+def test_opus_shifts_nothing(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    noise = np.convolve(rng.standard_normal(16_000), np.ones(8) / 8, "same").astype(np.float32)
+    noise *= 0.2 * (np.sin(2 * np.pi * 3 * np.arange(16_000) / 16_000) > 0)
+    opus.write(tmp_path / "a.ogg", noise)
+    back, rate = soundfile.read(tmp_path / "a.ogg", dtype="float32")
+    assert (len(back), rate) == (16_000, 16_000)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.ogg"]
+    size = 32_768
+    lags = np.fft.irfft(np.fft.rfft(back, size) * np.conj(np.fft.rfft(noise, size)), size)
+    assert int(np.argmax(lags)) in (0, 1, size - 1)
+
+
+def test_a_story_is_put_together_with_its_times() -> None:
+    def said(seconds: float) -> kokoro.Speech:
+        wave = np.zeros(round((seconds + 0.6) * 24_000), np.float32)
+        wave[7_200 : 7_200 + round(seconds * 24_000)] = 0.5
+        word = ("Oi", 0.3, 0.3 + seconds)
+        return kokoro.Speech(wave, (word,), (word,), "o", (1,))
+
+    rows = [
+        {"paragraph": paragraph, "voice": voice, "text": "Oi"}
+        for paragraph, voice in (("1", "narrator"), ("1", "character"), ("2", "narrator"))
+    ]
+    sound, times = story.assemble(rows, [said(1.0), said(0.5), said(0.8)])
+    edges = np.array([[row["start_s"], row["end_s"]] for row in times["sentences"]])
+    assert edges[0, 0] == pytest.approx(story.LEAD_IN_S, abs=1e-3)
+    assert np.diff(edges)[:, 0] == pytest.approx([1.0, 0.5, 0.8], abs=1e-3)
+    pauses = edges[1:, 0] - edges[:-1, 1]
+    assert 0.299 <= pauses[0] <= 0.701 and 0.999 <= pauses[1] <= 1.501
+    loud = np.abs(sound) > 0.25
+    for start_s, end_s in edges:
+        inside = loud[round(start_s * 16_000) + 20 : round(end_s * 16_000) - 20]
+        assert inside.all()
+    assert loud.sum() / 16_000 == pytest.approx(2.3, abs=0.01)
+
+
+# -- phonemes (needs the program espeak-ng)
+
+needs_espeak = pytest.mark.skipif(
+    shutil.which("espeak-ng") is None, reason="needs espeak-ng: apt install espeak-ng"
+)
+
+
+@needs_espeak
+def test_every_word_gets_its_phonemes() -> None:
+    for text in ("Guarda-chuva, fazê-lo… d'água!", "O que é que há?", "De onde você é?"):
+        spoken = phonemes.phonemize(text)
+        assert [word.text.lower() for word in spoken] == normalize_text(text).split()
+        assert all(word.symbols.strip() for word in spoken)
+        assert not set("".join(word.symbols for word in spoken)) & set("^()_-0123456789")
+
+
+@needs_espeak
+def test_brazil_and_portugal_speak_differently() -> None:
+    br, pt = (phonemes.phonemize("De noite, o dente dói", variety) for variety in ("br", "pt"))
+    assert [word.text for word in br] == [word.text for word in pt]
+    assert "ʧ" in br[1].symbols and "ʧ" not in pt[1].symbols  # noite
