@@ -10,13 +10,13 @@ Graves et al. (2006), "Connectionist Temporal Classification", ICML.
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ptlab.errors import AlignmentError
+from ptlab.lattice import Alignment, align, as_matrix, forward_log_prob
 from ptlab.text import VOCABULARY
 
 __all__ = [
@@ -29,12 +29,14 @@ __all__ = [
     "forward_log_prob",
     "frame_boundary",
     "frame_times",
+    "greedy_alignment",
     "greedy_path",
     "tokens_to_text",
     "word_segments",
 ]
 
 WORD_DELIMITER = "|"
+_SPACES = {WORD_DELIMITER, " "}  # some models have the space itself for a delimiter
 _SPECIAL = {"<pad>", "<s>", "</s>", "[PAD]"}
 
 
@@ -59,25 +61,6 @@ class Segment:
     last_frame: int
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """The best path of a given token sequence through the frames.
-
-    Attributes
-    ----------
-    tokens : tuple of int
-        The sequence that was aligned.
-    spans : tuple of (int, int)
-        For every token the half-open range of frames in which it is emitted.
-    score : float
-        Natural logarithm of the probability of the best path.
-    """
-
-    tokens: tuple[int, ...]
-    spans: tuple[tuple[int, int], ...]
-    score: float
-
-
 def greedy_path(log_probs: np.ndarray) -> np.ndarray:
     """Most probable token of every frame.
 
@@ -94,7 +77,7 @@ def greedy_path(log_probs: np.ndarray) -> np.ndarray:
     >>> greedy_path(np.log([[0.1, 0.9], [0.8, 0.2]])).tolist()
     [1, 0]
     """
-    return _matrix(log_probs).argmax(axis=1)
+    return as_matrix(log_probs).argmax(axis=1)
 
 
 def collapse(path: Sequence[int], blank: int = 0, previous: int | None = None) -> list[int]:
@@ -137,9 +120,7 @@ def tokens_to_text(tokens: Sequence[int], vocabulary: Sequence[str] = VOCABULARY
     return " ".join(joined.replace(WORD_DELIMITER, " ").split())
 
 
-def decode(
-    log_probs: np.ndarray, vocabulary: Sequence[str] = VOCABULARY, blank: int = 0
-) -> str:
+def decode(log_probs: np.ndarray, vocabulary: Sequence[str] = VOCABULARY, blank: int = 0) -> str:
     """Greedy text of a log-prob matrix: best token a frame, collapsed, spelled.
 
     Parameters
@@ -157,127 +138,22 @@ def decode(
     return tokens_to_text(collapse(greedy_path(log_probs), blank), vocabulary)
 
 
-def forward_log_prob(log_probs: np.ndarray, tokens: Sequence[int], blank: int = 0) -> float:
-    """Log-probability of a token sequence, summed over all its paths (minus the CTC loss).
+def greedy_alignment(log_probs: np.ndarray, blank: int = 0) -> Alignment:
+    """The greedy path as the alignment of its own text.
 
-    Parameters
-    ----------
-    log_probs : ndarray (frames, vocab)
-        Normalised: every row's exponentials sum to one.
-    tokens : sequence of int
-        Without blanks. The empty sequence has one path, all blanks.
-
-    Returns
-    -------
-    float
-        ``-inf`` if the frames are too few.
+    No search is needed: the best of all paths is also the best of those that spell what it spells.
 
     Examples
     --------
-    >>> half = np.log(np.full((2, 2), 0.5))
-    >>> round(float(np.exp(forward_log_prob(half, [1]))), 2)  # 01, 10 and 11
-    0.75
+    >>> matrix = np.log(np.eye(3)[[0, 2, 2, 0, 1]] * 0.9 + 0.1 / 3)
+    >>> greedy_alignment(matrix).tokens, greedy_alignment(matrix).spans
+    ((2, 1), ((1, 3), (4, 5)))
     """
-    states, may_skip = _states(tokens, blank)
-    emission = _matrix(log_probs)[:, states].astype(np.float64)
-    alpha = np.full(len(states), -np.inf)
-    if len(emission) == 0:
-        return 0.0 if len(tokens) == 0 else -math.inf
-    alpha[:2] = emission[0, :2]
-    for row in emission[1:]:
-        step = np.logaddexp(alpha[1:], alpha[:-1])
-        step[1:] = np.where(may_skip[2:], np.logaddexp(step[1:], alpha[:-2]), step[1:])
-        alpha = np.concatenate([alpha[:1], step]) + row
-    return float(np.logaddexp.reduce(alpha[-2:]))
-
-
-def align(log_probs: np.ndarray, tokens: Sequence[int], blank: int = 0) -> Alignment:
-    """Viterbi: the best path of ``tokens`` through the frames.
-
-    Time is proportional to frames times tokens; memory is one byte for each pair of a frame and
-    a state (two states a token): 5 minutes of speech, 15,000 frames by 9,000 states, take 135 MB.
-
-    Parameters
-    ----------
-    log_probs : ndarray (frames, vocab)
-    tokens : sequence of int
-        What was said, without blanks; a token that follows its like needs a blank between.
-
-    Raises
-    ------
-    AlignmentError
-        If the tokens need more frames than there are, or are impossible.
-
-    Examples
-    --------
-    >>> matrix = np.log(np.array([[.8, .1, .1], [.1, .8, .1], [.1, .1, .8]]))
-    >>> align(matrix, [1, 2]).spans
-    ((1, 2), (2, 3))
-    """
-    matrix = _matrix(log_probs)
-    needed = len(tokens) + sum(a == b for a, b in zip(tokens[:-1], tokens[1:], strict=True))
-    if needed > len(matrix):
-        raise AlignmentError(
-            f"{len(tokens)} tokens need at least {needed} frames, but there are {len(matrix)}. "
-            "Align a shorter text or more audio."
-        )
-    if not len(tokens):
-        return Alignment((), (), float(matrix[:, blank].sum()))
-    states, may_skip = _states(tokens, blank)
-    steps, score = _viterbi(matrix[:, states].astype(np.float64), may_skip)
-    if not np.isfinite(score):
-        raise AlignmentError("No path has a probability above zero: are these log-probabilities?")
-    return Alignment(tuple(int(t) for t in tokens), _spans(steps, len(tokens)), float(score))
-
-
-def _viterbi(emission: np.ndarray, may_skip: np.ndarray) -> tuple[np.ndarray, float]:
-    """State of every frame on the best path, and its score."""
-    frames, count = emission.shape
-    back = np.zeros((frames, count), dtype=np.int8)
-    best = np.full(count, -np.inf)
-    best[:2] = emission[0, :2]
-    for t in range(1, frames):
-        options = np.full((3, count), -np.inf)
-        options[0] = best
-        options[1, 1:] = best[:-1]
-        options[2, 2:] = np.where(may_skip[2:], best[:-2], -np.inf)
-        back[t] = options.argmax(axis=0)
-        best = options.max(axis=0) + emission[t]
-    state = count - 1 if best[-1] >= best[-2] else count - 2
-    score = best[state]
-    path = np.empty(frames, dtype=np.int64)
-    for t in range(frames - 1, -1, -1):
-        path[t] = state
-        state -= back[t, state]
-    return path, score
-
-
-def _spans(path: np.ndarray, count: int) -> tuple[tuple[int, int], ...]:
-    starts = np.searchsorted(path, 2 * np.arange(count) + 1, side="left")
-    ends = np.searchsorted(path, 2 * np.arange(count) + 1, side="right")
-    return tuple((int(a), int(b)) for a, b in zip(starts, ends, strict=True))
-
-
-def _states(tokens: Sequence[int], blank: int) -> tuple[np.ndarray, np.ndarray]:
-    """Blank, token, blank, token ... blank; and which states may be reached over a blank."""
-    tokens = np.asarray(tokens, dtype=np.int64)
-    if (tokens == blank).any():
-        raise AlignmentError("The tokens hold the blank; leave it out, it is put in by itself.")
-    states = np.full(2 * len(tokens) + 1, blank)
-    states[1::2] = tokens
-    may_skip = np.zeros(len(states), dtype=bool)
-    may_skip[3::2] = tokens[1:] != tokens[:-1]
-    return states, may_skip
-
-
-def _matrix(log_probs: np.ndarray) -> np.ndarray:
-    matrix = np.asarray(log_probs)
-    if matrix.ndim != 2:
-        raise AlignmentError(
-            f"log_probs has shape {matrix.shape}; expected (frames, vocab). "
-            "Take one recording out of a batch first: log_probs[0]."
-        )
-    return matrix
+    path, matrix = greedy_path(log_probs), as_matrix(log_probs)
+    starts = np.flatnonzero(np.diff(path, prepend=-1)).tolist()
+    runs = [r for r in itertools.pairwise([*starts, len(path)]) if path[r[0]] != blank]
+    score = float(matrix.max(axis=1).sum()) if len(path) else 0.0
+    return Alignment(tuple(int(path[first]) for first, _ in runs), tuple(runs), score)
 
 
 def frame_times(
@@ -317,8 +193,8 @@ def char_segments(
 ) -> list[Segment]:
     """Characters with their frames, spaces (``|``) among them.
 
-    The tokens (by default those of the greedy path) are aligned by Viterbi rather than read from
-    the peaks, and the blanks between two tokens are shared half and half.
+    The tokens are aligned by Viterbi (`align`), those of the greedy path, which are the default,
+    by `greedy_alignment`. The blanks between two tokens are shared half and half.
 
     Examples
     --------
@@ -328,10 +204,11 @@ def char_segments(
     [('o', 1, 3), ('i', 3, 5)]
     """
     if tokens is None:
-        tokens = collapse(greedy_path(log_probs), blank)
-    spans = align(log_probs, tokens, blank).spans
-    segments = []
-    for i, (token, (first, last)) in enumerate(zip(tokens, spans, strict=True)):
+        found = greedy_alignment(log_probs, blank)
+    else:
+        found = align(log_probs, tokens, blank)
+    segments, spans = [], found.spans
+    for i, (token, (first, last)) in enumerate(zip(found.tokens, spans, strict=True)):
         before = spans[i - 1][1] if i else first
         after = spans[i + 1][0] if i + 1 < len(spans) else last
         start, end = (before + first + 1) // 2, (last + after + 1) // 2
@@ -346,7 +223,8 @@ def word_segments(
 
     CTC emits a character for fewer frames than it sounds, so that a word read off its emissions
     is too short. Each word is widened into the gap on either side, at most to the middle of the
-    gap and by at most ``reach`` frames, so that a pause between two words stays a pause.
+    gap and by at most ``reach`` frames, so that a pause between two words stays a pause. Its
+    first and last character go with it.
 
     Parameters
     ----------
@@ -363,22 +241,26 @@ def word_segments(
     """
     groups: list[list[Segment]] = [[]]
     for character in characters:
-        if character.text == WORD_DELIMITER:
+        if character.text in _SPACES:
             groups.append([])
         elif character.text not in _SPECIAL:
             groups[-1].append(character)
-    words = [tuple(g) for g in groups if g]
+    words = [g for g in groups if g]
     if not words:
         return []
     inner = [(w[0].first_frame, w[-1].last_frame) for w in words]
-    lefts = [0] + [(a[1] + b[0] + 1) // 2 for a, b in zip(inner[:-1], inner[1:], strict=True)]
-    rights = lefts[1:] + [inner[-1][1] + reach]
+    middles = [(a[1] + b[0] + 1) // 2 for a, b in itertools.pairwise(inner)]
+    lefts, rights = [0, *middles], [*middles, inner[-1][1] + reach]
     return [
-        (_word(word, max(left, first - reach), min(right, last + reach)), word)
+        _word(word, max(left, first - reach), min(right, last + reach))
         for word, (first, last), left, right in zip(words, inner, lefts, rights, strict=True)
     ]
 
 
-def _word(characters: tuple[Segment, ...], start: int, end: int) -> Segment:
+def _word(characters: list[Segment], start: int, end: int) -> tuple[Segment, tuple[Segment, ...]]:
+    """A word of these frames, and its characters, the outer two stretched to its edges."""
+    characters[0] = replace(characters[0], start_frame=start)
+    characters[-1] = replace(characters[-1], end_frame=end)
     text = "".join(c.text for c in characters)
-    return Segment(text, start, end, characters[0].first_frame, characters[-1].last_frame)
+    word = Segment(text, start, end, characters[0].first_frame, characters[-1].last_frame)
+    return word, tuple(characters)

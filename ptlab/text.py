@@ -3,7 +3,7 @@
 The policy, in the order in which it is applied:
 
 * NFC, so that *ã* is one letter; compatibility signs (ligatures, full-width letters) made plain.
-* Lower case. The real checkpoint's vocabulary has no capitals.
+* The vocabulary's case: lower, as in the real checkpoint, unless it has capitals only.
 * Numbers are spelled out (`spell_numbers`); the checkpoint's own evaluation dropped them.
 * An apostrophe or a hyphen stays where it joins letters: *d'água*, *fazê-lo*, *guarda-chuva*.
   Elsewhere (dashes, quotation marks) it becomes a space.
@@ -22,7 +22,15 @@ import numpy as np
 
 from ptlab.errors import TextError
 
-__all__ = ["VOCABULARY", "TextAudit", "audit_text", "encode", "normalize_text", "spell_numbers"]
+__all__ = [
+    "VOCABULARY",
+    "TextAudit",
+    "audit_text",
+    "encode",
+    "normalize_text",
+    "spell_numbers",
+    "writable_text",
+]
 
 VOCABULARY: tuple[str, ...] = (
     "<pad>", "<s>", "</s>", "<unk>", "|", "'", "-", *"abcdefghijklmnopqrstuvwxyz",
@@ -32,7 +40,7 @@ VOCABULARY: tuple[str, ...] = (
 
 LANGUAGES = {"br": "pt_BR", "pt": "pt"}
 _APOSTROPHES = dict.fromkeys(map(ord, "’‘‛ʼ`´′＇"), "'")
-_HYPHENS = dict.fromkeys(map(ord, "‐‑‒﹣－"), "-")  # noqa: RUF001
+_HYPHENS = dict.fromkeys(map(ord, "‐‑‒﹣－"), "-")
 _GONE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"), None)
 _UNITS = {"%": "por cento", "°c": "graus celsius", "ºc": "graus celsius", "°": "graus",
           "km/h": "quilômetros por hora", "kg": "quilos", "km": "quilômetros",
@@ -51,12 +59,20 @@ _WITH_UNIT = re.compile(rf"({_NUMBER})\s?(%|°\s?c|º\s?c|°|km/h|kg|km|cm|mm|m|
 _PLAIN = re.compile(rf"(?<![\w.,])(-|−)?({_NUMBER})")
 
 
-def normalize_text(text: str, *, spell: bool = True, variety: str = "br") -> str:
+def normalize_text(
+    text: str,
+    vocabulary: Sequence[str] = VOCABULARY,
+    *,
+    spell: bool = True,
+    variety: str = "br",
+) -> str:
     """Write a text in the vocabulary's letters; the policy is at the top of this module.
 
     Parameters
     ----------
     text : str
+    vocabulary : sequence of str
+        Tokens of the model; the default is that of the real checkpoint and of mini.
     spell : bool
         Spell numbers out; if not, digits become spaces, as in the real checkpoint's evaluation.
     variety : {"br", "pt"}
@@ -72,10 +88,52 @@ def normalize_text(text: str, *, spell: bool = True, variety: str = "br") -> str
     text = _plain(text)
     if spell:
         text = spell_numbers(text, variety)
-    letters = set(VOCABULARY[5:])
-    text = "".join(c if c in letters else " " for c in unicodedata.normalize("NFC", text.lower()))
+    letters = _letters(vocabulary)
+    text = text.upper() if _is_upper(letters) else text.lower()
+    text = "".join(c if c in letters else " " for c in unicodedata.normalize("NFC", text))
     text = re.sub(r"(?<![^\W\d_])['-]+|['-]+(?![^\W\d_])|(?<=['-])['-]+", " ", text)
     return " ".join(text.split())
+
+
+def _letters(vocabulary: Sequence[str]) -> set[str]:
+    return {token for token in vocabulary if len(token) == 1} - {"|", " "}
+
+
+def _is_upper(letters: set[str]) -> bool:
+    return any(c.isupper() for c in letters) and not any(c.islower() for c in letters)
+
+
+def writable_text(text: str, vocabulary: Sequence[str] = VOCABULARY) -> str:
+    """`normalize_text` for where nothing that is spoken may get lost, as in forced alignment.
+
+    Raises
+    ------
+    TextError
+        If the vocabulary lacks a letter of the text, or nothing is left of the text.
+
+    Examples
+    --------
+    >>> writable_text("Às 2h, chá!")
+    'às duas horas chá'
+    >>> writable_text("El Niño")
+    Traceback (most recent call last):
+    ptlab.errors.TextError: The vocabulary cannot write 'ñ'; spell it as it sounds.
+    """
+    normal = normalize_text(text, vocabulary)
+    letters = _letters(vocabulary)
+    spoken = unicodedata.normalize("NFKC", text.upper() if _is_upper(letters) else text.lower())
+    lost = sorted({c for c in spoken if _is_letter(c)} - letters)
+    if lost:
+        listed = ", ".join(map(repr, lost))
+        raise TextError(f"The vocabulary cannot write {listed}; spell it as it sounds.")
+    if not normal:
+        raise TextError(f"The text {text!r} has no letters; give what was said.")
+    return normal
+
+
+def _is_letter(character: str) -> bool:
+    """Modifier letters are left out: some serve as apostrophes."""
+    return unicodedata.category(character) in ("Ll", "Lu", "Lt", "Lo")
 
 
 def _plain(text: str) -> str:
@@ -245,7 +303,8 @@ def encode(text: str, vocabulary: Sequence[str] = VOCABULARY) -> np.ndarray:
     """
     ids = {token: i for i, token in enumerate(vocabulary)}
     unknown = ids.get("<unk>", ids.get("[UNK]"))
-    tokens = [ids.get("|" if c == " " else c, unknown) for c in text]
+    space = "|" if "|" in ids else " "
+    tokens = [ids.get(space if c == " " else c, unknown) for c in text]
     if None in tokens:
         raise TextError("A character is not in the vocabulary, which has no <unk> to stand for it.")
     return np.array(tokens, dtype=np.int64)

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ptlab.errors import PtlabError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -125,7 +127,7 @@ class Transcription:
         return sum(w.confidence for w in self.words) / len(self.words) if self.words else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values."""
+        """Everything as plain values, for JSON and the like."""
         return {**asdict(self), "confidence": self.confidence}
 
     def to_json(self, indent: int | None = 2) -> str:
@@ -136,7 +138,9 @@ class Transcription:
         """A row a word (or ``level="characters"``): text, start_s, end_s, confidence."""
         import pandas as pd
 
-        items: Iterable[Any] = self.words if level == "words" else self.characters
+        if level not in ("words", "characters"):
+            raise PtlabError(f"Level {level!r}; choose 'words' or 'characters'.")
+        items: Iterable[Any] = getattr(self, level)
         columns = ["text", "start_s", "end_s", "confidence"]
         return pd.DataFrame([[getattr(i, c) for c in columns] for i in items], columns=columns)
 
@@ -160,7 +164,9 @@ class Transcription:
     def to_vtt(self) -> str:
         """WebVTT subtitles."""
         cues = "\n".join(
-            f"{_clock(c.start_s, '.')} --> {_clock(c.end_s, '.')}\n{c.text}\n" for c in self.cues()
+            f"{_clock(c.start_s, '.')} --> {_clock(c.end_s, '.')}\n"
+            f"{html.escape(c.text, quote=False)}\n"  # <unk> would be taken for a tag
+            for c in self.cues()
         )
         return f"WEBVTT\n\n{cues}"
 
@@ -196,9 +202,9 @@ def _clock(seconds: float, point: str) -> str:
 
 def _tier(number: int, name: str, items: Iterable[Any], duration_s: float) -> str:
     """An interval tier without gaps: Praat refuses holes, so silence is an empty interval."""
-    intervals, now = [], 0.0
+    intervals, now, duration_s = [], 0.0, round(duration_s, 4)  # as written below
     for item in items:
-        start, end = max(item.start_s, now), min(item.end_s, duration_s)
+        start, end = max(round(item.start_s, 4), now), min(round(item.end_s, 4), duration_s)
         if end <= start:
             continue
         if start > now:

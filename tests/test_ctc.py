@@ -67,6 +67,24 @@ def test_spans_spell_the_tokens_in_order(seed, extra, tokens):
     assert ctc.collapse(path) == tokens
 
 
+def test_long_texts_are_aligned():  # more states than fit into the int8 of the way back
+    tokens = [1 + i % 5 for i in range(300)]
+    path = [x for t in tokens for x in (t, 0)]
+    spans = ctc.align(np.log(np.eye(6)[path] * 0.9 + 0.1 / 6), tokens).spans
+    assert [start for start, _ in spans] == list(range(0, 600, 2))
+
+
+@given(st.integers(0, 10_000), st.integers(0, 40))
+@settings(deadline=None, max_examples=40)
+def test_the_greedy_path_is_the_best_alignment_of_its_own_text(seed, frames):
+    matrix = random_log_probs(frames, 6, seed)
+    greedy = ctc.greedy_alignment(matrix)
+    assert list(greedy.tokens) == ctc.collapse(ctc.greedy_path(matrix))
+    searched = ctc.align(matrix, greedy.tokens)
+    assert (searched.tokens, searched.spans) == (greedy.tokens, greedy.spans)
+    assert searched.score == pytest.approx(greedy.score)
+
+
 def test_forward_agrees_with_torch():
     import torch
 

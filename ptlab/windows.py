@@ -1,0 +1,114 @@
+"""Log-probs of recordings of any length, in windows that overlap.
+
+The rule: windows of ``window_s`` start every ``window_s - overlap_s``, on the frame grid of the
+whole recording. Of every overlap the outer quarters are left out, where one of the two windows has
+little context; in the middle half the windows are joined at the frame around which (over 9 frames,
+0.18 s) both are surest that nothing is said: a blank or a space. So a seam does not cut a word if
+there is a pause, every frame is kept once, and there are as many frames as one run would give.
+Memory for the model is that of ``batch_size`` windows, whatever the length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptlab.errors import PtlabError
+
+if TYPE_CHECKING:
+    from ptlab.speech_model import SpeechModel
+
+__all__ = ["check_windows", "stitched_log_probs"]
+
+CALM_FRAMES = 9  # over which the windows must be sure of silence at a seam
+LEAST_OVERLAP = 4  # frames, so that quarters can be left out
+
+
+def check_windows(model: SpeechModel, window_s: float, overlap_s: float) -> None:
+    """Refuse windows that cannot be joined.
+
+    Examples
+    --------
+    >>> import ptlab
+    >>> check_windows(ptlab.load_model("mini", device="cpu"), 20.0, 15.0)
+    Traceback (most recent call last):
+    ptlab.errors.PtlabError: window_s=20.0 and overlap_s=15.0: the overlap must be at least 0.08 s and under half of the window.
+    """  # noqa: E501
+    least_s = LEAST_OVERLAP * model.hop / model.sampling_rate
+    if not least_s <= overlap_s < window_s / 2:
+        raise PtlabError(
+            f"window_s={window_s} and overlap_s={overlap_s}: the overlap must be at least "
+            f"{least_s:g} s and under half of the window."
+        )
+
+
+def stitched_log_probs(
+    model: SpeechModel,
+    waveform: np.ndarray,
+    *,
+    window_s: float = 20.0,
+    overlap_s: float = 4.0,
+    batch_size: int = 4,
+) -> tuple[np.ndarray, int]:
+    """Log-probs ``(frames, vocab)`` of a waveform of any length, and the windows it took.
+
+    A waveform of up to ``window_s`` is run whole. The rule of the seams is at the top of this
+    module.
+
+    Examples
+    --------
+    >>> import ptlab
+    >>> model = ptlab.load_model("mini", device="cpu")
+    >>> log_probs, windows = stitched_log_probs(model, np.zeros(80_000), window_s=2, overlap_s=0.5)
+    >>> log_probs.shape, windows
+    ((249, 46), 3)
+    """
+    window, overlap = _samples(model, window_s), _samples(model, overlap_s)
+    if len(waveform) <= window:
+        return model.log_probs([waveform])[0], 1
+    starts = list(range(0, len(waveform) - overlap, window - overlap))
+    runs = _runs(model, waveform, starts, window, batch_size)
+    first, left = next(runs)
+    pieces = []
+    for start, right in runs:
+        seam = _seam(model, left, right, start - first)
+        pieces.append(left[:seam])
+        first, left = first + seam, right[first + seam - start :]
+    return np.concatenate([*pieces, left]), len(starts)
+
+
+def _samples(model: SpeechModel, seconds: float) -> int:
+    """Whole hops, so that the frames of all windows lie on one grid."""
+    return int(seconds * model.sampling_rate) // model.hop * model.hop
+
+
+def _runs(
+    model: SpeechModel, waveform: np.ndarray, starts: list[int], window: int, batch_size: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """First frame and log-probs of each window, ``batch_size`` windows in the model at once."""
+    rest = model.receptive_field - model.hop  # what the last frame needs beyond the window
+    for i in range(0, len(starts), batch_size):
+        chosen = starts[i : i + batch_size]
+        cut = [waveform[s : s + window + rest] for s in chosen]
+        matrices = model.log_probs(cut, batch_size=batch_size)
+        yield from zip((s // model.hop for s in chosen), matrices, strict=True)
+
+
+def _seam(model: SpeechModel, left: np.ndarray, right: np.ndarray, begin: int) -> int:
+    """Frame of ``left`` at which ``right``, which begins at its frame ``begin``, takes over."""
+    shared = len(left) - begin
+    margin = shared // 4
+    inner = slice(margin, max(margin + 1, shared - margin))
+    calm = _quiet(model, left[begin:][inner]) + _quiet(model, right[inner])
+    around = np.pad(calm, CALM_FRAMES // 2, mode="edge")
+    return begin + margin + int(np.convolve(around, np.ones(CALM_FRAMES), "valid").argmax())
+
+
+def _quiet(model: SpeechModel, log_probs: np.ndarray) -> np.ndarray:
+    """Log-probability of a blank or a space, ``(frames,)``."""
+    if model.word_delimiter not in model.vocabulary:
+        return log_probs[:, model.blank]
+    space = model.vocabulary.index(model.word_delimiter)
+    return np.logaddexp(log_probs[:, model.blank], log_probs[:, space])
