@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ptlab.confidence import Calibrator, frame_confidence, word_confidence
+from ptlab.confidence import Calibrator, frame_confidence, segment_confidence, word_confidence
+from ptlab.ctc import Segment
 from ptlab.errors import PtlabError
+from ptlab.metrics import auroc, ece
 
 
 @given(st.lists(st.floats(-8, 8), min_size=2, max_size=46), st.sampled_from([1 / 3, 0.5, 2.0]))
@@ -27,6 +29,44 @@ def test_tsallis_is_the_formula_of_the_paper():
     highest = (3 ** (1 - alpha) - 1) / (1 - alpha)
     expected = (np.exp(-entropy) - np.exp(-highest)) / (1 - np.exp(-highest))
     assert frame_confidence(np.log(p)[None], alpha=alpha)[0] == pytest.approx(expected)
+
+
+def test_max_prob_is_stretched_from_chance_to_one():
+    rows = np.log([[0.7, 0.2, 0.1], [0.4, 0.3, 0.3]])
+    expected = [(0.7 - 1 / 3) / (2 / 3), (0.4 - 1 / 3) / (2 / 3)]
+    assert frame_confidence(rows, "max_prob") == pytest.approx(expected)
+
+
+def test_a_letter_is_scored_where_it_is_emitted_and_not_in_the_blanks_around():
+    scores = np.array([0.0, 0.8, 0.6, 0.0, 0.0])
+    assert segment_confidence(scores, Segment("a", 0, 5, 1, 3)) == pytest.approx(0.7)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1_000), st.booleans()), min_size=4, unique_by=lambda mark: mark[0]
+    )
+)
+@settings(deadline=None)
+def test_calibrator_is_the_isotonic_regression_of_scikit_learn(marks):
+    from sklearn.isotonic import IsotonicRegression
+
+    scores, correct = map(np.array, zip(*marks, strict=True))
+    if len(set(correct)) < 2:
+        return
+    fitted = Calibrator.fit(scores, correct, knots=len(scores))
+    theirs = IsotonicRegression(out_of_bounds="clip").fit(scores, correct)
+    assert fitted(scores) == pytest.approx(theirs.predict(scores))
+
+
+def test_calibration_on_one_set_makes_scores_honest_on_another():
+    rng = np.random.default_rng(1)
+    scores = rng.random((2, 5_000)) ** 0.3  # most are high, as raw scores are
+    correct = rng.random((2, 5_000)) < scores**4  # and boast
+    calibrated = Calibrator.fit(scores[0], correct[0])(scores[1])
+    assert ece(scores[1], correct[1]) > 0.15
+    assert ece(calibrated, correct[1]) < 0.03
+    assert auroc(calibrated, correct[1]) == pytest.approx(auroc(scores[1], correct[1]), abs=0.01)
 
 
 def test_a_small_alpha_feels_the_tail_that_max_prob_cannot_see():
