@@ -1,0 +1,232 @@
+"""The command ``ptlab`` (also ``python -m ptlab``): a thin door to the package.
+
+Exit codes: 0 all done; 1 something failed, told on standard error (other files are still done);
+2 wrong usage; 130 interrupted; 141 whoever read the output has gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptlab import __version__
+from ptlab.errors import DataError, PtlabError
+
+if TYPE_CHECKING:
+    from ptlab.models import ModelSpec
+    from ptlab.transcription import Transcription
+
+__all__ = ["main"]
+
+FORMATS = ("text", "json", "srt", "vtt")
+SUFFIXES = {"text": ".txt", "json": ".json", "srt": ".srt", "vtt": ".vtt"}
+REPORTED = (
+    "torch", "transformers", "datasets", "safetensors", "numpy", "scipy", "pandas", "soundfile",
+    "soxr", "librosa", "jiwer", "matplotlib", "onnxruntime", "ipywidgets", "anywidget",
+    "jupyterlab",
+)  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; by default those of the process.
+
+    Raises
+    ------
+    SystemExit
+        With code 2 for wrong usage, 0 for ``--help`` and ``--version``; from argparse.
+
+    Examples
+    --------
+    >>> main(["models"])  # doctest: +ELLIPSIS
+    * mini ...
+    0
+    """
+    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what the terminal lacks
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        arguments = _parser().parse_args(argv)
+        code = arguments.run(arguments)
+        sys.stdout.flush()  # here, so that a reader that has gone is noticed here
+        return code
+    except PtlabError as error:
+        return _complain(str(error))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        _drop_output()
+        return 141
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ptlab", description="Portuguese speech recognition.")
+    parser.add_argument("--version", action="version", version=f"ptlab {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add = commands.add_parser("transcribe", help="write down what is said in sound files")
+    add.add_argument("files", nargs="+", metavar="FILE", help="a sound file; - is standard input")
+    add.add_argument("--model", "-m", help="name, folder or Hub id (default: $PTLAB_MODEL or mini)")
+    add.add_argument("--format", "-f", choices=FORMATS, default="text", help="default: text")
+    add.add_argument(
+        "--output", "-o", metavar="DIR", type=Path,
+        help="write a file for each FILE into this folder, not to standard output",
+    )  # fmt: skip
+    add.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
+    add.set_defaults(run=_transcribe, parser=add)
+    commands.add_parser("models", help="list the models known by name").set_defaults(run=_models)
+    info = commands.add_parser("info", help="versions, device, model and data: for a bug report")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _transcribe(arguments: argparse.Namespace) -> int:
+    _check_usage(arguments)
+    from ptlab.transcribe import Transcriber
+
+    transcriber = Transcriber(arguments.model, device=arguments.device)
+    failed = 0
+    for file in arguments.files:
+        try:
+            source = sys.stdin.buffer.read() if file == "-" else file
+            _write(transcriber.transcribe(source), file, arguments)
+        except BrokenPipeError:
+            raise
+        except (PtlabError, OSError) as error:
+            failed = _complain(f"{file}: {error}")
+    return failed
+
+
+def _check_usage(arguments: argparse.Namespace) -> None:
+    """Refuse what would mix up or overwrite results."""
+    if arguments.output is None:
+        if len(arguments.files) > 1 and arguments.format in ("srt", "vtt"):
+            arguments.parser.error("subtitles of several files need --output DIR, a file for each")
+        return
+    targets = [_target(file, arguments) for file in arguments.files]
+    twice = next((t for t in targets if targets.count(t) > 1), None)
+    if twice is not None:
+        arguments.parser.error(f"two files would be written to {twice}; run them one by one")
+
+
+def _target(file: str, arguments: argparse.Namespace) -> Path:
+    name = "stdin" if file == "-" else Path(file).stem
+    return arguments.output / (name + SUFFIXES[arguments.format])
+
+
+def _write(result: Transcription, file: str, arguments: argparse.Namespace) -> None:
+    if arguments.output is None:
+        several = len(arguments.files) > 1 and arguments.format == "text"
+        head = f"{file}: " if several else ""
+        print(head + _render(result, file, arguments.format, None), flush=True)
+        return
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    target = _target(file, arguments)
+    target.write_text(_render(result, file, arguments.format, 2) + "\n", encoding="utf-8")
+    print(target, flush=True)
+
+
+def _render(result: Transcription, file: str, form: str, indent: int | None) -> str:
+    """On standard output JSON is one line a file (JSON Lines); in a file it is indented."""
+    if form == "json":
+        import json
+
+        return json.dumps({"file": file, **result.to_dict()}, ensure_ascii=False, indent=indent)
+    if form == "text":
+        return result.text
+    return (result.to_srt() if form == "srt" else result.to_vtt()).removesuffix("\n")
+
+
+def _models(_: argparse.Namespace) -> int:
+    from ptlab.models import default_model, list_models
+
+    specs = list_models()
+    for spec in specs:
+        mark = "*" if spec.name == default_model() else " "
+        print(f"{mark} {spec.name:12} {spec.parameters:>6}  {spec.licence}  {spec.description}")
+        print(f"  {'':12} {'':>6}  {_weights(spec)}")
+    if default_model() not in {spec.name for spec in specs}:
+        print(f"* {default_model()}  (from PTLAB_MODEL)")
+    return 0
+
+
+def _info(_: argparse.Namespace) -> int:
+    for name, value in _facts():
+        print(f"{name + ':':14} {value}", flush=True)
+    return 0
+
+
+def _facts() -> Iterator[tuple[str, Any]]:
+    yield "ptlab", __version__
+    yield "python", f"{platform.python_version()} ({platform.python_implementation()})"
+    yield "platform", platform.platform()
+    yield "cores", os.cpu_count()
+    yield "device", _device()
+    yield "model", _default_weights()
+    yield "data", _data()
+    yield "ffmpeg", shutil.which("ffmpeg") or "not found (needed for M4A, WebM and video only)"
+    for package in REPORTED:
+        try:
+            yield package, metadata.version(package)
+        except metadata.PackageNotFoundError:
+            yield package, "not installed"
+
+
+def _device() -> str:
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # a broken installation is what a report is about
+        return f"unknown: torch cannot be imported ({error})"
+    if torch.cuda.is_available():
+        return f"cuda ({torch.cuda.get_device_name()})"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _default_weights() -> str:
+    try:
+        from ptlab.models import MODELS, default_model
+    except ImportError as error:
+        return f"unknown: {error}"
+    name = default_model()
+    where = _weights(MODELS[name]) if name in MODELS else "a folder or Hub id, from PTLAB_MODEL"
+    return f"{name} ({where})"
+
+
+def _weights(spec: ModelSpec) -> str:
+    """Where a model's weights are, without loading them."""
+    if spec.revision is None:
+        found = any(Path(spec.source).glob("*.safetensors"))
+        return "weights found" if found else "weights MISSING: install ptlab again"
+    return f"{spec.source} on the Hugging Face Hub, fetched on first use"
+
+
+def _data() -> str:
+    from ptlab.data import data_dir
+
+    try:
+        return str(data_dir())
+    except DataError as error:
+        return f"none: {error}"
+
+
+def _complain(message: str) -> int:
+    print(f"ptlab: {message}", file=sys.stderr, flush=True)
+    return 1
+
+
+def _drop_output() -> None:
+    """Let the last flush at exit go nowhere, or Python would complain about the broken pipe."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # a stream without a descriptor, as in a notebook
+        return
