@@ -282,13 +282,35 @@ def test_a_clip_of_another_rate_is_refused(part: tuple[Path, dict]) -> None:
         speech.read_clip(row | {"path": "b.wav"}, folder)
 
 
-def test_without_word_times_cuts_lie_in_the_spaces(part: tuple[Path, dict]) -> None:
+def test_without_word_times_a_word_begins_with_its_space(part: tuple[Path, dict]) -> None:
+    """The token of a space sounds as the next word, and all sound is 50 ms ahead of its token."""
     folder, row = part
     clip = speech.read_clip({k: v for k, v in row.items() if k != "words"}, folder)
-    starts = np.concatenate([[0], clip.ends_s[:-1]])
+    token_starts = np.concatenate([[0], np.cumsum(row["frames"])]) * 0.025
     spaces = [i + 1 for i, symbol in enumerate(SYMBOLS) if symbol == " "]
-    middles = [(starts[i] + clip.ends_s[i]) / 2 for i in spaces]
-    assert clip.word_cuts.tolist() == pytest.approx([0.0, *middles, clip.ends_s[-1]])
+    begins = [token_starts[i] - 0.05 for i in spaces]
+    assert clip.word_cuts.tolist() == pytest.approx([0.0, *begins, token_starts[-1]])
+
+
+def test_a_tilde_is_of_the_vowel_before_it(part: tuple[Path, dict]) -> None:
+    folder, row = part
+    symbols = "pˈɐ\u0303ʊ\u0303"
+    row = {**row, "text": "pão", "symbols": symbols, "frames": [1] * 8, "lead_frames": 0}
+    clip = speech.read_clip(row, folder)
+    names = "".join("-" if k == 0 else speech.PHONES[k - 1] for k in clip.phones)
+    assert names == "-pɐɐɐʊʊ-"
+
+
+def test_the_corpus_gives_clips_too() -> None:
+    clips, corpus = speech.read_corpus(load_corpus().root, "dev"), load_corpus("dev")
+    assert [c.text for c in clips] == corpus.frame.text.tolist()
+    for i in (0, len(clips) - 1):
+        phones = corpus.phones(i)
+        middles = phones[["start_s", "end_s"]].mean(axis=1)
+        token = np.searchsorted(clips[i].ends_s, middles)
+        heard = [next(c for c in ipa if c in speech.PHONES) for ipa in phones.text]
+        assert [speech.PHONES[k - 1] for k in clips[i].phones[token]] == heard
+        assert len(clips[i].word_cuts) == len(corpus.words(i)) + 1
 
 
 def test_a_span_is_a_run_of_whole_words(part: tuple[Path, dict]) -> None:
@@ -340,8 +362,8 @@ def test_examples_are_normalised(part: tuple[Path, dict]) -> None:
 
 
 def test_batches_keep_their_budget(part: tuple[Path, dict]) -> None:
-    clips = speech.read_folder(part[0])
-    endless = speech.batches(clips, np.random.default_rng(0), 4.0, lambda: (1.0, 0.5))
+    (clip,) = speech.read_folder(part[0])
+    endless = speech.batches(lambda: clip, np.random.default_rng(0), 4.0, lambda: (1.0, 0.5))
     for _ in range(30):
         batch = next(endless)
         longest = max(len(example.waveform) for example in batch)

@@ -181,6 +181,7 @@ def make_clip(espeak: Espeak, row: dict, folder: Path) -> dict | None:
     symbols, frames = tokens(phones, duration_s)
     frames[-1] += 2.0  # the codec may add a few samples at the end
     clip = row | {"duration_s": round(duration_s, 3), "symbols": symbols, "frames": frames}
+    clip["lead_frames"] = 0
     words = word_times(row["text"], starts, duration_s)
     return clip | {"words": words} if words else clip
 

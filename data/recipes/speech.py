@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from augment import RATE, augment, change_speed
 VOCABULARY = ("<pad>", "<s>", "</s>", "<unk>", "|", "'", "-", *"abcdefghijklmnopqrstuvwxyz")
 VOCABULARY += tuple("àáâãçéêíóôõúü")
 FRAME_S = 0.025  # one frame of Kokoro's duration predictor: 600 samples at 24 kHz
+LEAD_FRAMES = 2  # Kokoro's sound runs ahead of its tokens, see times.py
 HOP, FIELD = 320, 400  # samples between frames and seen by one frame of wav2vec2
-STRESS = "ˈˌ"
+STRESS, NASAL = "ˈˌ", "\u0303"
 PHONES = "abdefhijklmnoprstuvwxyzæçðŋɐɑɔəɛɡɨɪɲɹɾʁʃʊʌʎʒʣʤʦʧAIOWỸː"  # class 0: pause or space
 
 
@@ -47,26 +49,58 @@ def read_clip(row: dict, folder: Path) -> Clip:
         raise ValueError(f"{row['path']}: {rate} Hz, expected {RATE}")
     symbols = " " + row["symbols"] + " "
     ends = np.cumsum(row["frames"]) * FRAME_S
-    phones = [PHONES.find(s) + 1 if s not in STRESS else -1 for s in symbols]
-    for i in range(len(phones) - 2, -1, -1):  # a stress mark belongs to the sound after it
-        phones[i] = phones[i + 1] if phones[i] == -1 else phones[i]
-    return Clip(samples, np.array(phones), ends, row["text"], _cuts(row, symbols, ends))
+    ends[:-1] = np.maximum(ends[:-1] - row.get("lead_frames", LEAD_FRAMES) * FRAME_S, 0)
+    return Clip(samples, _phones(symbols), ends, row["text"], _cuts(row, symbols, ends))
+
+
+def _phones(symbols: str) -> np.ndarray:
+    """Class of each token: a stress mark is of the phone after it, a tilde of the one before."""
+    phones = [PHONES.find(s) + 1 for s in symbols]
+    for i in reversed(range(len(phones) - 1)):
+        phones[i] = phones[i + 1] if symbols[i] in STRESS else phones[i]
+    for i in range(1, len(phones)):
+        phones[i] = phones[i - 1] if symbols[i] == NASAL else phones[i]
+    return np.array(phones)
 
 
 def _cuts(row: dict, symbols: str, ends: np.ndarray) -> np.ndarray | None:
-    _, words = to_labels(row["text"])
+    """Seconds between words; where only tokens are known, a space sounds as the word after it."""
+    words = to_labels(row["text"])[1]
     if "words" in row:
         gaps = zip(row["words"][:-1], row["words"][1:], strict=True)
-        middle = [(before[2] + after[1]) / 2 for before, after in gaps]
-        return np.array([0.0, *middle, ends[-1]]) if len(middle) == len(words) - 1 else None
-    if len(row["frames"]) != len(symbols) or len(row["symbols"].split()) != len(words):
+        inner = [(before[2] + after[1]) / 2 for before, after in gaps]
+    elif len(row["frames"]) == len(symbols):
+        places = range(1, len(symbols) - 1)
+        inner = [ends[i - 1] for i in places if symbols[i] == " " and symbols[i - 1] != " "]
+    else:
         return None
-    starts = np.concatenate([[0], ends[:-1]])
-    inner = [i for i in range(1, len(symbols) - 1) if symbols[i] == " " and symbols[i - 1] != " "]
-    if len(inner) != len(words) - 1:
-        return None
-    middle = [(starts[i] + ends[i]) / 2 for i in inner]
-    return np.array([0.0, *middle, ends[-1]])
+    return np.array([0.0, *inner, ends[-1]]) if len(inner) == len(words) - 1 else None
+
+
+def read_corpus(data: Path, split: str = "train") -> list[Clip]:
+    """The clips of a split of the course's corpus, from its true times."""
+    times = {}
+    for row in map(json.loads, (data / "times.jsonl").read_text("utf-8").splitlines()):
+        times[row["id"]] = row
+    clips = []
+    with (data / "metadata.csv").open(encoding="utf-8", newline="") as table:
+        for row in csv.DictReader(table):
+            if row["split"] == split:
+                clips.append(read_clip(_as_part(row, times[row["id"]]), data))
+    return clips
+
+
+def _as_part(row: dict[str, str], times: dict) -> dict:
+    """A corpus row as a line of a part file: pauses between the phones become tokens."""
+    symbols, ends = "", [0.0]
+    for ipa, start, end in times["phones"]:
+        if start > ends[-1] + 0.001:
+            symbols, ends = symbols + " ", [*ends, start]
+        letter = next((c for c in ipa if c in PHONES), " ")
+        symbols, ends = symbols + letter, [*ends, end]
+    frames = np.diff([0.0, *ends, float(row["duration_s"])]) / FRAME_S
+    words = [[w, a, b] for w, a, b in times["words"]]
+    return row | {"symbols": symbols, "frames": frames, "words": words, "lead_frames": 0}
 
 
 def read_folder(folder: Path, skip: int = 0) -> list[Clip]:
@@ -124,21 +158,21 @@ def _span(clip: Clip, rng: np.random.Generator, max_s: float) -> tuple[float, fl
 
 
 def batches(
-    clips: list[Clip], rng: np.random.Generator, budget_s: float, limits
+    draw: Callable[[], Clip], rng: np.random.Generator, budget_s: float, limits
 ) -> Iterator[list[Example]]:
     """Endless batches of similar lengths, at most ``budget_s`` seconds each with their padding.
 
-    ``limits()`` gives the longest example in seconds and the strength of augmentation: both may
-    grow while training goes on. ``clips`` may grow too.
+    ``draw()`` gives a clip; ``limits()`` the longest example in seconds and the strength of
+    augmentation, which may grow while training goes on.
     """
     while True:
         max_s, strength = limits()
         pool = []
         while len(pool) < 40:
-            clip = clips[rng.integers(len(clips))]
+            clip = draw()
             if clip.word_cuts is None and len(clip.samples) > max_s * RATE:
                 continue
-            other = clips[rng.integers(len(clips))].samples.astype(np.float32) / 32768
+            other = draw().samples.astype(np.float32) / 32768
             example = make_example(clip, rng, max_s, strength, other)
             if 0 < len(example.labels) < len(example.frame_phones):
                 pool.append(example)

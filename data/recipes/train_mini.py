@@ -26,7 +26,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from fast_wav2vec2 import FastForward
-from speech import PHONES, VOCABULARY, batches, frames_of, read_folder
+from speech import PHONES, VOCABULARY, batches, frames_of, read_corpus, read_folder
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
@@ -143,9 +143,9 @@ def losses(forward, phone_head: nn.Module, batch: tuple, mask: Tensor) -> tuple[
 class Schedule:
     """Learning rate, phone weight, longest clip and augmentation by the share of time gone."""
 
-    def __init__(self, minutes: float, gone_s: float, curriculum: bool):
+    def __init__(self, minutes: float, gone_s: float, curriculum: bool, strength: float):
         self.total_s, self.start = minutes * 60, time.time() - gone_s
-        self.curriculum = curriculum
+        self.curriculum, self.strength = curriculum, strength
 
     @property
     def gone(self) -> float:
@@ -160,8 +160,9 @@ class Schedule:
     def limits(self) -> tuple[float, float]:
         """Longest example in seconds and strength of augmentation."""
         if not self.curriculum:
-            return 14.0, 1.0
-        return min(14.0, 3.0 + 100 * self.gone), float(np.clip(self.gone * 8, 0.2, 1.0))
+            return 14.0, self.strength
+        strength = self.strength * float(np.clip(self.gone * 8, 0.2, 1.0))
+        return min(14.0, 3.0 + 100 * self.gone), strength
 
 
 def average_gradients(parameters: list[Tensor]) -> None:
@@ -189,7 +190,7 @@ def evaluate(model: Wav2Vec2ForCTC, rows: list[tuple[np.ndarray, str]]) -> dict[
     return {"wer": jiwer.wer(references, hypotheses), "cer": jiwer.cer(references, hypotheses)}
 
 
-def held_out(data: Path | None, clips: list, count: int = 60) -> list[tuple[np.ndarray, str]]:
+def held_out(data: Path | None, clips: list, count: int = 40) -> list[tuple[np.ndarray, str]]:
     """Some of the corpus's dev split; before it exists, some clips taken out of training."""
     from speech import to_labels
 
@@ -229,18 +230,26 @@ def train(rank: int, args: argparse.Namespace) -> None:
     if state.get("muon"):
         muon.buffers = state["muon"]
         adam.load_state_dict(state["adam"])
-    clips = [c for folder in args.speech for c in read_folder(folder)]
+    clips, more = read_speech(args.speech), read_speech(args.more)
+    refresh(clips, args)
     dev = held_out(args.dev, clips)
     if rank == 0:
-        hours = sum(len(c.samples) for c in clips) / 16000 / 3600
+        hours = sum(len(c.samples) for c in clips + more) / 16000 / 3600
         size = sum(p.numel() for p in model.parameters()) / 1e6
-        print(f"{len(clips)} clips, {hours:.2f} h, {size:.2f} M parameters", flush=True)
+        print(
+            f"{len(clips)} + {len(more)} clips, {hours:.2f} h, {size:.2f} M parameters", flush=True
+        )
     rng = np.random.default_rng(args.seed * 1000 + rank + state.get("step", 0))
-    schedule = Schedule(args.minutes, state.get("gone_s", 0.0), not args.init)
+    schedule = Schedule(args.minutes, state.get("gone_s", 0.0), not args.init, args.strength)
     forward = FastForward(model, INNER_LAYER)
     step, audio_s = state.get("step", 0), state.get("audio_s", 0.0)
     window, saved, running = time.time(), time.time(), []
-    for examples in batches(clips, rng, args.batch_s, schedule.limits):
+
+    def draw():
+        pool = more if rng.random() < (args.more_share if more else 0) else clips
+        return pool[rng.integers(len(pool))]
+
+    for examples in batches(draw, rng, args.batch_s, schedule.limits):
         done = torch.tensor(float(schedule.gone >= 1))
         dist.all_reduce(done)
         if done.item():
@@ -302,16 +311,23 @@ def refresh(clips: list, args: argparse.Namespace) -> None:
         clips.extend(fresh)
 
 
+def read_speech(folders: list[Path]) -> list:
+    """Clips of folders of ``make_speech.py``, or of the corpus's train split."""
+    corpora = [f for f in folders if (f / "metadata.csv").exists()]
+    parts = [c for f in folders if f not in corpora for c in read_folder(f)]
+    return parts + [c for f in corpora for c in read_corpus(f)]
+
+
 def save(out: Path, both, average, muon, adam, step: int, gone_s: float, audio_s: float) -> None:
-    state = dict(
-        both=both.state_dict(),
-        average=average.state_dict(),
-        muon=muon.buffers,
-        adam=adam.state_dict(),
-        step=step,
-        gone_s=gone_s,
-        audio_s=audio_s,
-    )
+    state = {
+        "both": both.state_dict(),
+        "average": average.state_dict(),
+        "muon": muon.buffers,
+        "adam": adam.state_dict(),
+        "step": step,
+        "gone_s": gone_s,
+        "audio_s": audio_s,
+    }
     torch.save(state, out / "checkpoint.tmp")
     (out / "checkpoint.tmp").replace(out / "checkpoint.pt")
     average.save_pretrained(out / "model")
@@ -337,6 +353,8 @@ def resume(out: Path, both: nn.Module, average: nn.Module) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("speech", nargs="+", type=Path, help="folders of make_speech.py")
+    parser.add_argument("--more", nargs="*", type=Path, default=[], help="folders used less often")
+    parser.add_argument("--more-share", type=float, default=0.2, help="of the examples")
     parser.add_argument("--growing", nargs="*", type=Path, default=[], help="still being filled")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--init", help="a model folder to go on from (no curriculum then)")
@@ -346,7 +364,8 @@ def main() -> None:
     parser.add_argument("--batch-s", type=float, default=28, help="audio a step and process")
     parser.add_argument("--muon-lr", type=float, default=2.5e-3)
     parser.add_argument("--adam-lr", type=float, default=1.5e-3)
-    parser.add_argument("--save-every", type=float, default=240)
+    parser.add_argument("--strength", type=float, default=0.5, help="of the augmentation, 0 to 1")
+    parser.add_argument("--save-every", type=float, default=480)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--port", type=int, default=29511)
     args = parser.parse_args()
