@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ptlab.errors import TextError
+from ptlab.numerals import spell_numbers
 
 __all__ = [
     "VOCABULARY",
@@ -38,25 +39,9 @@ VOCABULARY: tuple[str, ...] = (
 )  # fmt: skip
 """The 46 tokens of jonatasgrosman/wav2vec2-large-xlsr-53-portuguese, by id."""
 
-LANGUAGES = {"br": "pt_BR", "pt": "pt"}
 _APOSTROPHES = dict.fromkeys(map(ord, "’‘‛ʼ`´′＇"), "'")
 _HYPHENS = dict.fromkeys(map(ord, "‐‑‒﹣－"), "-")
 _GONE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"), None)
-_UNITS = {"%": "por cento", "°c": "graus celsius", "ºc": "graus celsius", "°": "graus",
-          "km/h": "quilômetros por hora", "kg": "quilos", "km": "quilômetros",
-          "cm": "centímetros", "mm": "milímetros", "m": "metros", "g": "gramas"}  # fmt: skip
-_CURRENCY = {
-    "r$": (("real", "reais"), ("centavo", "centavos")),
-    "us$": (("dólar", "dólares"), ("centavo", "centavos")),
-    "€": (("euro", "euros"), ("cêntimo", "cêntimos")),
-    "$": (("dólar", "dólares"), ("centavo", "centavos")),
-}
-_NUMBER = r"\d{1,3}(?:\.\d{3})+(?:,\d+)?|\d+(?:,\d+)?"
-_MONEY = re.compile(rf"(r\$|us\$|€|\$)\s?({_NUMBER})|({_NUMBER})\s?(€)", re.I)
-_CLOCK = re.compile(r"\b([01]?\d|2[0-3])(?:h([0-5]\d)?(?:min)?|:([0-5]\d))(?!\w)", re.I)
-_ORDINAL = re.compile(r"(?<![\w,.])(\d{1,4})\.?([ºª°])(?!\s?c\b)", re.I)
-_WITH_UNIT = re.compile(rf"({_NUMBER})\s?(%|°\s?c|º\s?c|°|km/h|kg|km|cm|mm|m|g)(?![\w/])", re.I)
-_PLAIN = re.compile(rf"(?<![\w.,])(-|−)?({_NUMBER})")
 
 
 def normalize_text(
@@ -153,88 +138,6 @@ def _plain(text: str) -> str:
 def _is_form(character: str) -> bool:
     """Ligatures, full-width forms and odd spaces."""
     return unicodedata.decomposition(character).startswith(("<compat>", "<wide>", "<noBreak>"))
-
-
-def spell_numbers(text: str, variety: str = "br") -> str:
-    """Spell the numbers of a text in Portuguese.
-
-    Cardinals and decimals (*1.234,56*), ordinals (*1º, 2ª*), money (*R$ 10,50*), percentages and
-    common units, clock times (*14h30*), negatives, and digit by digit what begins with a zero.
-    Not attempted: the gender of cardinals (*2 meninas* gives *dois*), Roman numerals, dates with
-    slashes, telephone numbers without a leading zero.
-
-    Examples
-    --------
-    >>> spell_numbers("o 1º e a 2ª de 1.234,5")
-    'o primeiro e a segunda de mil duzentos e trinta e quatro vírgula cinco'
-    >>> spell_numbers("R$ 10,50")
-    'dez reais e cinquenta centavos'
-    >>> spell_numbers("16 anos", variety="pt"), spell_numbers("50% de 007")
-    ('dezasseis anos', 'cinquenta por cento de zero zero sete')
-    """
-    if variety not in LANGUAGES:
-        raise TextError(f"Variety {variety!r}; choose 'br' or 'pt'.")
-    language = LANGUAGES[variety]
-    if not any(c.isdigit() for c in text):
-        return text
-    text = _MONEY.sub(lambda m: _money(m, language), text)
-    text = _CLOCK.sub(lambda m: _clock(m, language), text)
-    text = _ORDINAL.sub(lambda m: _ordinal(int(m[1]), m[2], language), text)
-    text = _WITH_UNIT.sub(lambda m: f"{m[1]} {_UNITS[m[2].lower().replace(' ', '')]}", text)
-    return _PLAIN.sub(lambda m: ("menos " if m[1] else "") + _cardinal(m[2], language), text)
-
-
-def _cardinal(digits: str, language: str) -> str:
-    from num2words import num2words
-
-    whole, _, decimals = digits.replace(".", "").partition(",")
-    if len(whole) > 1 and whole.startswith("0"):
-        spelled = " ".join(num2words(int(d), lang=language) for d in whole)
-    else:
-        spelled = num2words(int(whole), lang=language).replace(",", "")
-    if not decimals:
-        return spelled
-    zeros = "zero " * (len(decimals) - len(decimals.lstrip("0")))
-    rest = num2words(int(decimals), lang=language) if decimals.strip("0") else ""
-    return f"{spelled} vírgula {zeros}{rest}".strip()
-
-
-def _ordinal(number: int, sign: str, language: str) -> str:
-    from num2words import num2words
-
-    if number == 0:
-        return "zero"
-    spelled = num2words(number, to="ordinal", lang=language)
-    if sign != "ª":
-        return spelled
-    return " ".join(re.sub("o$", "a", word) for word in spelled.split())
-
-
-def _money(match: re.Match, language: str) -> str:
-    sign, amount = (match[1], match[2]) if match[1] else (match[4], match[3])
-    names, cents = _CURRENCY[sign.lower()]
-    whole, _, decimals = amount.replace(".", "").partition(",")
-    spelled = f"{_cardinal(whole, language)} {names[int(whole) != 1]}"
-    if len(whole) > 6 and not whole.strip("0")[1:] and int(whole) % 1_000_000 == 0:
-        spelled = f"{_cardinal(whole, language)} de {names[1]}"
-    small = int((decimals + "0")[:2]) if decimals else 0
-    if not small:
-        return spelled
-    return f"{spelled} e {_cardinal(str(small), language)} {cents[small != 1]}"
-
-
-def _clock(match: re.Match, language: str) -> str:
-    hours, minutes = int(match[1]), int(match[2] or match[3] or 0)
-    spelled = _feminine(_cardinal(str(hours), language))
-    spelled += " hora" if hours == 1 else " horas"
-    if not minutes:
-        return spelled
-    unit = "minuto" if minutes == 1 else "minutos"
-    return f"{spelled} e {_cardinal(str(minutes), language)} {unit}"
-
-
-def _feminine(number: str) -> str:
-    return re.sub(r"\bdois$", "duas", re.sub(r"\bum$", "uma", number))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptlab.errors import TextError
-from ptlab.text import VOCABULARY, audit_text, encode, normalize_text, spell_numbers
+from ptlab.text import (
+    VOCABULARY,
+    audit_text,
+    encode,
+    normalize_text,
+    spell_numbers,
+    writable_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +69,25 @@ def test_decomposed_accents_are_composed_before_anything_else():
         ("1:15", "uma hora e quinze minutos"),
         ("007", "zero zero sete"),
         ("80 km/h", "oitenta quilômetros por hora"),
+        ("1 km", "um quilômetro"),
+        ("1°C", "um grau celsius"),
+        ("30° e 1°", "trinta graus e primeiro"),
+        ("R$ 25.000.000", "vinte e cinco milhões de reais"),
+        ("R$ 2,5 milhões", "dois vírgula cinco milhões de reais"),
+        ("R$ 10 mil", "dez mil reais"),
+        ("3 bilhões €", "três bilhões de euros"),
+        ("US$ 2", "dois dólares"),
+        ("1.000.000", "um milhão"),
+        ("10.5", "dez cinco"),  # not a Portuguese decimal, but nothing is lost
+        ("1,2,3", "um vírgula dois três"),
+        ("24h", "vinte e quatro h"),
+        ("A4 e 3D", "a quatro e três d"),
+        ("covid-19", "covid-dezenove"),
+        ("10-20", "dez-vinte"),
+        ("25/12/2026", "vinte e cinco doze dois mil e vinte e seis"),
+        ("0,50", "zero vírgula cinquenta"),
+        ("1" * 16, " ".join(["um"] * 16)),
+        ("³٣", "três"),  # other digits than ours are numbers, superscripts are not
     ],
 )
 def test_numbers(digits, words):
@@ -71,8 +97,25 @@ def test_numbers(digits, words):
 def test_two_varieties_spell_sixteen_their_way():
     assert spell_numbers("16") == "dezesseis"
     assert spell_numbers("16", variety="pt") == "dezasseis"
+    assert spell_numbers("17 km", variety="pt") == "dezassete quilómetros"
     with pytest.raises(TextError, match="choose 'br' or 'pt'"):
         spell_numbers("16", variety="ao")
+
+
+@given(st.text(alphabet="0123456789.,-:/hkmgº ª°%€R$ab", max_size=20))
+def test_no_digit_is_left_and_none_is_lost_without_a_word(text):
+    spelled = spell_numbers(text)
+    assert not any(c in "0123456789" for c in spelled)
+    assert (len(spelled) > len(text)) == any(c in "0123456789" for c in text)
+
+
+@given(st.integers(0, 10**9))
+def test_cardinals_are_those_of_num2words(number):
+    from num2words import num2words
+
+    expected = num2words(number, lang="pt_BR").replace(",", "")
+    assert spell_numbers(str(number)) == expected
+    assert spell_numbers(f"{number:,}".replace(",", ".")) == expected
 
 
 @given(st.text(max_size=60))
@@ -101,6 +144,27 @@ def test_encode_uses_the_ids_of_the_real_vocabulary():
     assert encode("a ü-Z").tolist() == [7, 4, 45, 6, 3]  # a capital is <unk>: id 3
     with pytest.raises(TextError, match="no <unk>"):
         encode("z", ("<pad>", "|", "a"))
+
+
+def test_a_vocabulary_of_capitals_gets_capitals():
+    capitals = ("<pad>", "<unk>", "|", "'", *"ABCDEÃÇO")
+    assert normalize_text("cão, dê", capitals) == "CÃO D"
+    assert encode("CÃO", capitals).tolist() == [6, 9, 11]
+
+
+def test_nothing_that_is_spoken_gets_lost_silently():
+    assert writable_text("— Água, d’ouro: 1ª ﬁla!") == "água d'ouro primeira fila"
+    for text in ("señor", "жук", "Łódź"):
+        with pytest.raises(TextError, match=r"cannot write .*; spell it as it sounds"):
+            writable_text(text)
+    with pytest.raises(TextError, match="has no letters"):
+        writable_text(" ?! ")
+    with pytest.raises(TextError, match="cannot write 'Ê'"):
+        writable_text("dê", ("<pad>", "|", "D"))
+
+
+def test_a_space_can_be_the_delimiter():
+    assert encode("a b", ("<pad>", " ", "a", "b")).tolist() == [2, 1, 3]
 
 
 def test_wrong_type_is_refused():
