@@ -13,7 +13,10 @@ import argparse
 import csv
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import opus
@@ -119,14 +122,23 @@ def make_split(kokoro: Kokoro, planned: list[dict], split: str, data: Path) -> N
 def write_tables(planned: list[dict], done: dict[str, dict], data: Path) -> None:
     """``metadata.csv`` and ``times.jsonl`` of all clips that are there, in plan order."""
     rows = [done[row["id"]] for row in planned if row["id"] in done]
-    with (data / "metadata.csv").open("w", encoding="utf-8", newline="") as out:
+    with whole(data / "metadata.csv") as out:
         table = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
-    with (data / "times.jsonl").open("w", encoding="utf-8") as out:
+    with whole(data / "times.jsonl") as out:
         for row in rows:
             line = {key: row[key] for key in ("id", "words", "phones")}
             out.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[TextIO]:
+    """Write a file that others find as it was before or whole, never half written."""
+    part = path.with_suffix(".part")
+    with part.open("w", encoding="utf-8", newline="") as out:
+        yield out
+    part.replace(path)
 
 
 def main() -> None:
