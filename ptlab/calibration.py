@@ -58,6 +58,12 @@ def reliability(scores: Sequence[float], correct: Sequence[bool], bins: int = 10
     -------
     DataFrame
         A row a bin: ``confidence, accuracy, count``.
+
+    Examples
+    --------
+    >>> table = reliability([0.2, 0.4, 0.8, 1.0], [False, True, True, True], bins=2)
+    >>> table.round(2).values.tolist()
+    [[0.3, 0.5, 2.0], [0.9, 1.0, 2.0]]
     """
     import pandas as pd
 

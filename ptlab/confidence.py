@@ -115,6 +115,14 @@ class Calibrator:
         The points; outside them the nearest probability holds.
     method, alpha, aggregate
         How the scores were made.
+
+    Examples
+    --------
+    >>> calibrator = Calibrator(scores=(0.2, 0.8), probabilities=(0.1, 0.9))
+    >>> calibrator([0.0, 0.5, 1.0]).tolist()
+    [0.1, 0.5, 0.9]
+    >>> Calibrator.from_dict(calibrator.to_dict()) == calibrator
+    True
     """
 
     scores: tuple[float, ...]

@@ -52,6 +52,12 @@ class Segment:
         Half-open range of frames, gaps to the neighbours shared half and half.
     first_frame, last_frame : int
         Half-open range of frames in which the token itself (never the blank) is on the path.
+
+    Examples
+    --------
+    >>> letter = Segment("ã", start_frame=4, end_frame=9, first_frame=5, last_frame=7)
+    >>> letter.last_frame - letter.first_frame  # frames that spell it
+    2
     """
 
     text: str

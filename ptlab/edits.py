@@ -20,7 +20,13 @@ __all__ = ["Edit", "align_words", "confusions", "paired_texts", "show_errors", "
 
 @dataclass(frozen=True)
 class Edit:
-    """One step of an alignment: ``op`` is ``=`` right, ``S``, ``D`` or ``I``; "" for no word."""
+    """One step of an alignment: ``op`` is ``=`` right, ``S``, ``D`` or ``I``; "" for no word.
+
+    Examples
+    --------
+    >>> align_words("avó", "avô")[0]
+    Edit(op='S', reference='avó', hypothesis='avô')
+    """
 
     op: str
     reference: str

@@ -31,6 +31,11 @@ class Alignment:
         For every token the half-open range of frames in which it is emitted.
     score : float
         Natural logarithm of the probability of the best path.
+
+    Examples
+    --------
+    >>> Alignment(tokens=(7, 8), spans=((1, 3), (5, 6)), score=-0.7).spans[1]
+    (5, 6)
     """
 
     tokens: tuple[int, ...]

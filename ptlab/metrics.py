@@ -55,6 +55,12 @@ class ErrorRates:
         Size of the references.
     substitutions, deletions, insertions : int
         Of words.
+
+    Examples
+    --------
+    >>> rates = error_rates(["bom dia", "até logo"], ["bom dia", "até o lobo"])
+    >>> rates.substitutions, rates.deletions, rates.insertions, rates.words
+    (1, 0, 1, 4)
     """
 
     wer: float
@@ -76,7 +82,13 @@ class ErrorRates:
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and its bootstrap interval."""
+    """A value and its bootstrap interval.
+
+    Examples
+    --------
+    >>> print(Interval(value=0.213, low=0.18, high=0.25))
+    21.3% [18.0%, 25.0%]
+    """
 
     value: float
     low: float
@@ -97,6 +109,11 @@ class PairedComparison:
         And its bootstrap interval; below zero the second system is better.
     p_value : float
         Two-sided, from the share of resamples on the other side of zero.
+
+    Examples
+    --------
+    >>> print(PairedComparison(difference=-0.02, low=-0.035, high=-0.004, p_value=0.012))
+    -2.0% [-3.5%, -0.4%], p = 0.012
     """
 
     difference: float

@@ -47,6 +47,11 @@ class ModelSpec:
         The commit on the Hub that ptlab was written for.
     safetensors : bool
         False if that commit holds its weights in PyTorch's format only.
+
+    Examples
+    --------
+    >>> MODELS["xlsr-53-pt"].parameters, MODELS["xlsr-53-pt"].licence
+    ('315 M', 'Apache-2.0')
     """
 
     name: str

@@ -48,6 +48,13 @@ class SpeechModel:
         The token that stands for a space.
     sampling_rate : int
         In Hz.
+
+    Examples
+    --------
+    >>> import ptlab
+    >>> model = ptlab.load_model("mini", device="cpu")
+    >>> model.vocabulary[model.blank], model.word_delimiter, model.sampling_rate
+    ('<pad>', '|', 16000)
     """
 
     def __init__(
@@ -79,10 +86,12 @@ class SpeechModel:
 
     @property
     def device(self) -> torch.device:
+        """Where the weights lie."""
         return self.model.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """What it computes in; `log_probs` gives float32 all the same."""
         return self.model.dtype
 
     @cached_property
@@ -95,6 +104,7 @@ class SpeechModel:
 
     @property
     def num_parameters(self) -> int:
+        """Numbers that were learned, all layers together."""
         return sum(p.numel() for p in self.model.parameters())
 
     @property

@@ -152,6 +152,11 @@ class TextAudit:
         How many texts were looked at, and how many hold an unknown character.
     examples : tuple of str
         A few of those.
+
+    Examples
+    --------
+    >>> audit_text(["Não", "sim"])
+    TextAudit(unknown=(('N', 1),), texts=2, affected=1, examples=('Não',))
     """
 
     unknown: tuple[tuple[str, int], ...]
@@ -161,6 +166,7 @@ class TextAudit:
 
     @property
     def ok(self) -> bool:
+        """Whether the vocabulary can write every text."""
         return not self.unknown
 
     def __str__(self) -> str:

@@ -91,6 +91,22 @@ class Transcriber:
             Whatever `ptlab.load_audio` reads: a path, bytes, an array, a tensor, a dict.
         sampling_rate : int, optional
             For arrays.
+
+        Returns
+        -------
+        Transcription
+            Without words where nothing is recognised.
+
+        Raises
+        ------
+        AudioError
+            If the audio cannot be read or used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> Transcriber("mini").transcribe(np.zeros(8_000, "int16"), 16_000).duration_s
+        0.5
         """
         return self._run(audio, sampling_rate, self._recognized)
 
@@ -226,6 +242,19 @@ def hf_pipeline(model: SpeechModel, **options: Any) -> Any:
 
     For comparison and for people who know it. Given several clips with a ``batch_size`` above
     one it also decodes their padding: see notebook 01. `Transcriber` does not.
+
+    Parameters
+    ----------
+    model : SpeechModel
+    **options
+        What `transformers.pipeline` takes besides.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> pipeline = hf_pipeline(load_model("mini", device="cpu"))
+    >>> sorted(pipeline(np.zeros(16_000, "float32")))
+    ['text']
     """
     from transformers import pipeline
 

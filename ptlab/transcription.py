@@ -22,7 +22,13 @@ CUE_PAUSE_S = 0.7  # a pause from which a new subtitle is due
 
 @dataclass(frozen=True)
 class Character:
-    """A letter with its times in seconds and its confidence, 0 to 1."""
+    """A letter with its times in seconds and its confidence, 0 to 1.
+
+    Examples
+    --------
+    >>> Character("ã", 0.1, 0.16, 0.9).text
+    'ã'
+    """
 
     text: str
     start_s: float
@@ -32,7 +38,14 @@ class Character:
 
 @dataclass(frozen=True)
 class Word:
-    """A word with its times in seconds, its confidence (0 to 1) and its characters."""
+    """A word with its times in seconds, its confidence (0 to 1) and its characters.
+
+    Examples
+    --------
+    >>> word = Word("dia", 0.45, 0.8, 0.7)
+    >>> round(word.end_s - word.start_s, 2)
+    0.35
+    """
 
     text: str
     start_s: float
@@ -43,7 +56,13 @@ class Word:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds spent: reading and resampling, in the model, and in all."""
+    """Seconds spent: reading and resampling, in the model, and in all.
+
+    Examples
+    --------
+    >>> Timing(load_s=0.01, model_s=0.5, total_s=0.52).model_s
+    0.5
+    """
 
     load_s: float
     model_s: float
@@ -52,7 +71,13 @@ class Timing:
 
 @dataclass(frozen=True)
 class Cue:
-    """A subtitle: a few words that are shown together."""
+    """A subtitle: a few words that are shown together, with its times in seconds.
+
+    Examples
+    --------
+    >>> Cue("bom dia", 0.1, 0.8).text
+    'bom dia'
+    """
 
     text: str
     start_s: float
@@ -81,13 +106,10 @@ class Transcription:
     --------
     >>> words = (Word("bom", 0.1, 0.4, 0.9), Word("dia", 0.45, 0.8, 0.7))
     >>> result = Transcription("bom dia", words, 1.0, "mini", 1, Timing(0, 0, 0))
+    >>> result
+    Transcription('bom dia', 2 words, 1.00 s, confidence 0.80, model 'mini')
     >>> print(result)
     bom dia
-    >>> print(result.to_srt())
-    1
-    00:00:00,100 --> 00:00:00,800
-    bom dia
-    <BLANKLINE>
     """
 
     text: str
@@ -127,15 +149,33 @@ class Transcription:
         return sum(w.confidence for w in self.words) / len(self.words) if self.words else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON and the like."""
+        """Everything as plain values, for JSON and the like.
+
+        Examples
+        --------
+        >>> sorted(_example().to_dict())[:4]
+        ['calibrated', 'confidence', 'duration_s', 'model']
+        """
         return {**asdict(self), "confidence": self.confidence}
 
     def to_json(self, indent: int | None = 2) -> str:
-        """JSON with Portuguese letters as they are."""
+        """JSON with Portuguese letters as they are.
+
+        Examples
+        --------
+        >>> _example().to_json(indent=None)[:20]
+        '{"text": "bom dia", '
+        """
         return json.dumps(self.to_dict(), ensure_ascii=False, indent=indent)
 
     def to_frame(self, level: str = "words") -> pd.DataFrame:
-        """A row a word (or ``level="characters"``): text, start_s, end_s, confidence."""
+        """A row a word (or ``level="characters"``): text, start_s, end_s, confidence.
+
+        Examples
+        --------
+        >>> _example().to_frame().text.tolist()
+        ['bom', 'dia']
+        """
         import pandas as pd
 
         if level not in ("words", "characters"):
@@ -145,7 +185,13 @@ class Transcription:
         return pd.DataFrame([[getattr(i, c) for c in columns] for i in items], columns=columns)
 
     def cues(self) -> list[Cue]:
-        """Subtitles: at most 7 s and 84 characters, a new one after a pause of 0.7 s."""
+        """Subtitles: at most 7 s and 84 characters, a new one after a pause of 0.7 s.
+
+        Examples
+        --------
+        >>> _example().cues()
+        [Cue(text='bom dia', start_s=0.1, end_s=0.8)]
+        """
         groups: list[list[Word]] = []
         for word in self.words:
             if groups and _fits(groups[-1], word):
@@ -155,14 +201,33 @@ class Transcription:
         return [Cue(" ".join(w.text for w in g), g[0].start_s, g[-1].end_s) for g in groups]
 
     def to_srt(self) -> str:
-        """SubRip subtitles."""
+        """SubRip subtitles (.srt).
+
+        Examples
+        --------
+        >>> print(_example().to_srt())
+        1
+        00:00:00,100 --> 00:00:00,800
+        bom dia
+        <BLANKLINE>
+        """
         return "\n".join(
             f"{n}\n{_clock(c.start_s, ',')} --> {_clock(c.end_s, ',')}\n{c.text}\n"
             for n, c in enumerate(self.cues(), 1)
         )
 
     def to_vtt(self) -> str:
-        """WebVTT subtitles."""
+        """WebVTT subtitles (.vtt).
+
+        Examples
+        --------
+        >>> print(_example().to_vtt())
+        WEBVTT
+        <BLANKLINE>
+        00:00:00.100 --> 00:00:00.800
+        bom dia
+        <BLANKLINE>
+        """
         cues = "\n".join(
             f"{_clock(c.start_s, '.')} --> {_clock(c.end_s, '.')}\n"
             f"{html.escape(c.text, quote=False)}\n"  # <unk> would be taken for a tag
@@ -171,7 +236,13 @@ class Transcription:
         return f"WEBVTT\n\n{cues}"
 
     def to_textgrid(self) -> str:
-        """Praat TextGrid (long format) with a tier of words and one of characters."""
+        """Praat TextGrid (long format) with a tier of words and one of characters.
+
+        Examples
+        --------
+        >>> _example().to_textgrid().splitlines()[:2]
+        ['File type = "ooTextFile"', 'Object class = "TextGrid"']
+        """
         tiers = {"words": self.words, "characters": self.characters}
         head = (
             'File type = "ooTextFile"\nObject class = "TextGrid"\n\n'
@@ -182,6 +253,12 @@ class Transcription:
             _tier(n, name, items, self.duration_s)
             for n, (name, items) in enumerate(tiers.items(), 1)
         )
+
+
+def _example() -> Transcription:
+    """What the examples above are about."""
+    words = (Word("bom", 0.1, 0.4, 0.9), Word("dia", 0.45, 0.8, 0.7))
+    return Transcription("bom dia", words, 1.0, "mini", 1, Timing(0, 0, 0))
 
 
 def _fits(group: list[Word], word: Word) -> bool:
