@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import pickle
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptlab.devices import find_device, find_dtype
 from ptlab.errors import ModelError
 from ptlab.speech_model import SpeechModel
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["MODELS", "ModelSpec", "SpeechModel", "default_model", "list_models", "load_model"]
-
-logger = logging.getLogger("ptlab")
 
 DEFAULT_MODEL = "mini"
 SUPPORTED = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "wav2vec2-bert")
@@ -116,8 +114,8 @@ def list_models() -> tuple[ModelSpec, ...]:
 def load_model(
     name_or_path: str | os.PathLike | None = None,
     *,
-    device: str = "auto",
-    dtype: str = "auto",
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
     revision: str | None = None,
 ) -> SpeechModel:
     """Load a CTC speech model: wav2vec2, HuBERT, WavLM, data2vec-audio or wav2vec2-bert.
@@ -153,8 +151,8 @@ def load_model(
     """
     name = os.fspath(name_or_path) if name_or_path else default_model()
     spec = _locate(name)
-    device = _device(str(device))
-    kind = _dtype(str(dtype).removeprefix("torch."), device)
+    device = find_device(device)
+    kind = find_dtype(dtype, device)
     try:
         with _quiet():
             model, features, tokenizer = _read(spec, revision or spec.revision or "main", kind)
@@ -290,51 +288,6 @@ def _why(spec: ModelSpec, error: Exception) -> str:
         "network (HF_HUB_OFFLINE uses only what is in the cache), a misspelt id or folder, weights "
         "that are not safetensors, or a gated model. The model 'mini' works without a network."
     )
-
-
-def _device(device: str) -> str:
-    import torch
-
-    mps = torch.backends.mps.is_available()
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise ModelError(
-            f"No device {device!r}; use 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'."
-        ) from error
-    if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not mps):
-        raise ModelError(f"This machine has no {kind.upper()} device; use device='auto' or 'cpu'.")
-    return device
-
-
-def _dtype(dtype: str, device: str) -> torch.dtype:
-    import torch
-
-    choices = {
-        "auto": torch.float16 if device.startswith("cuda") else torch.float32,
-        "float32": torch.float32,
-        "float16": torch.float16,
-        "bfloat16": torch.bfloat16,
-    }
-    if dtype not in choices:
-        raise ModelError(f"dtype {dtype!r}; choose one of {', '.join(choices)}.")
-    if dtype == "bfloat16" and device == "cpu" and not _cpu_has_bfloat16():
-        raise ModelError(
-            "This CPU has neither AVX512-BF16 nor AMX and would compute bfloat16 in software, "
-            "slower than float32; use dtype='float32'."
-        )
-    if dtype == "float16" and device == "cpu":
-        logger.warning("float16 on a CPU is slow and coarse; float32 is the better choice there.")
-    return choices[dtype]
-
-
-def _cpu_has_bfloat16() -> bool:
-    import torch
-
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, p, lambda: False)()) for p in probes)
 
 
 def read_calibration(folder: Path | None) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import pytest
 from conftest import save_tiny
 
 from ptlab import models
+from ptlab.devices import find_device, find_dtype
 from ptlab.errors import ModelError
 from ptlab.models import MODELS, default_model, list_models, load_model, read_calibration
 from ptlab.text import VOCABULARY
@@ -203,8 +204,8 @@ def test_auto_takes_the_fastest_device(monkeypatch, cuda, mps, device, dtype):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert models._device("auto") == device
-    assert str(models._dtype("auto", device)) == f"torch.{dtype}"
+    assert find_device("auto") == device
+    assert str(find_dtype("auto", device)) == f"torch.{dtype}"
 
 
 @pytest.mark.parametrize("probe", ["_is_avx512_bf16_supported", "_is_amx_tile_supported"])
