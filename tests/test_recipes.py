@@ -79,7 +79,7 @@ def both_logits(model, waveforms, samples):
     frames = model._get_feat_extract_output_lengths(samples)
     with torch.inference_mode():
         theirs = model(waveforms, attention_mask=mask).logits
-        ours, inner = FastForward(model, 2, compiled=False)(waveforms, frames)
+        ours, inner = FastForward(model, 2)(waveforms, frames)
     return theirs, ours, inner, frames
 
 
@@ -111,7 +111,7 @@ def test_fast_forward_learns_what_the_model_learns(network) -> None:
     waveforms = torch.randn(1, 6_000, generator=torch.Generator().manual_seed(3))
     lengths = network._get_feat_extract_output_lengths(torch.tensor([6_000]))
     gradients = []
-    for run in (network, lambda x: FastForward(network, 1, compiled=False)(x, lengths)[0]):
+    for run in (network, lambda x: FastForward(network, 1)(x, lengths)[0]):
         network.zero_grad()
         out = run(waveforms)
         getattr(out, "logits", out).square().sum().backward()

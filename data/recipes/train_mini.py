@@ -214,7 +214,6 @@ def train(rank: int, args: argparse.Namespace) -> None:
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", str(args.port))
     dist.init_process_group("gloo", rank=rank, world_size=args.processes)
-    torch._dynamo.config.recompile_limit = 64
     torch.manual_seed(args.seed)
     model = Wav2Vec2ForCTC.from_pretrained(args.init) if args.init else new_model()
     phone_head = nn.Linear(model.config.hidden_size, len(PHONES) + 1)
