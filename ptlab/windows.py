@@ -88,10 +88,9 @@ def _runs(
     model: SpeechModel, waveform: np.ndarray, starts: list[int], window: int, batch_size: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     """First frame and log-probs of each window, ``batch_size`` windows in the model at once."""
-    rest = model.receptive_field - model.hop  # what the last frame needs beyond the window
     for i in range(0, len(starts), batch_size):
         chosen = starts[i : i + batch_size]
-        cut = [waveform[s : s + window + rest] for s in chosen]
+        cut = [waveform[s : s + window] for s in chosen]
         matrices = model.log_probs(cut, batch_size=batch_size)
         yield from zip((s // model.hop for s in chosen), matrices, strict=True)
 

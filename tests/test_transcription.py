@@ -87,6 +87,13 @@ def test_textgrid_has_intervals_without_gaps_from_zero_to_the_end(result):
         assert labels == [i.text for i in getattr(result, name)]
 
 
+def test_textgrid_has_no_interval_that_rounding_empties():
+    duration, tiers = read_textgrid(
+        transcription([spoken("fim", 0, 1.00001)], 1.00004).to_textgrid()
+    )
+    assert (duration, tiers["words"]) == (1.0, [(0, 1.0, "fim")])
+
+
 def test_textgrid_times_are_those_of_the_words(bom_dia):
     _, tiers = read_textgrid(bom_dia.to_textgrid())
     assert tiers["words"] == [
