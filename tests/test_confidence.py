@@ -11,6 +11,7 @@ from ptlab.errors import PtlabError
 from ptlab.metrics import auroc, ece
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-8, 8), min_size=2, max_size=46), st.sampled_from([1 / 3, 0.5, 2.0]))
 def test_bounds_are_reached_by_certainty_and_by_ignorance(logits, alpha):
     row = np.array(logits) - np.logaddexp.reduce(logits)
@@ -95,6 +96,7 @@ def test_calibrator_finds_the_frequency_behind_the_score():
     assert np.abs(calibrator(inside) - inside**2).max() < 0.04
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=60))
 def test_calibrator_never_falls_and_survives_json(marks):
     scores, correct = zip(*marks, strict=True)

@@ -46,6 +46,7 @@ def test_the_probabilities_of_all_texts_sum_to_one():
     assert total == pytest.approx(1)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), max_size=12))
 def test_collapse_is_the_definition_and_can_be_carried_over_a_cut(path):
     assert ctc.collapse(path) == by_definition(path)

@@ -26,6 +26,7 @@ def test_word_error_rate_by_hand(references, hypotheses, expected):
     assert metrics.wer(references, hypotheses) == pytest.approx(expected)
 
 
+@settings(deadline=None)
 @given(WORDS, WORDS)
 def test_alignment_spells_both_texts_and_counts_as_jiwer_does(reference, hypothesis):
     edits = metrics.align_words(reference, hypothesis)
@@ -92,6 +93,7 @@ def test_the_same_seed_gives_the_same_interval_and_a_higher_level_a_wider_one():
     assert wide.low < narrow.low <= narrow.value <= narrow.high < wide.high
 
 
+@settings(deadline=None)
 @given(WORDS, WORDS)
 def test_character_rates_agree_with_jiwer(reference, hypothesis):
     import jiwer
