@@ -183,13 +183,12 @@ def _facts() -> Iterator[tuple[str, Any]]:
 
 
 def _device() -> str:
+    from ptlab.devices import find_device
+
     try:
-        import torch
+        return find_device("auto")
     except (ImportError, OSError) as error:  # a broken installation is what a report is about
         return f"unknown: torch cannot be imported ({error})"
-    if torch.cuda.is_available():
-        return f"cuda ({torch.cuda.get_device_name()})"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _default_weights() -> str:

@@ -121,7 +121,7 @@ def named(name):
     return pytest.param(name, marks=marks)
 
 
-@pytest.mark.parametrize("name", map(named, ptlab.__all__))
+@pytest.mark.parametrize("name", [named(n) for n in ptlab.__all__])
 def test_every_exported_name_is_documented(name):
     thing = getattr(ptlab, name)
     if not callable(thing):  # a constant: a comment or a docstring of the module speaks of it
