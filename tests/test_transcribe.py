@@ -197,6 +197,7 @@ def test_a_calibration_beside_the_weights_is_used(tiny_folder, tmp_path, speechl
     assert result.text == raw.text
     for before, after in zip(raw.words, result.words, strict=True):
         assert after.start_s == pytest.approx(min(before.start_s + 2, 4.0), abs=1e-3)
+        assert after.end_s == pytest.approx(min(before.end_s + 2, 4.0), abs=1e-3)
         letters = np.mean([c.confidence for c in after.characters])
         assert after.confidence == pytest.approx(0.25 + 0.5 * letters)
     check = [w for w in result.words if w.start_s < w.end_s]
