@@ -6,7 +6,7 @@ import csv
 import json
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ VOCABULARY += tuple("àáâãçéêíóôõúü")
 FRAME_S = 0.025  # one frame of Kokoro's duration predictor: 600 samples at 24 kHz
 LEAD_FRAMES = 2  # Kokoro's sound runs ahead of its tokens, see times.py
 HOP, FIELD = 320, 400  # samples between frames and seen by one frame of wav2vec2
+NO_PHONE = -100  # ignored by the phone loss
 STRESS, NASAL = "ˈˌ", "\u0303"
 PHONES = "abdefhijklmnoprstuvwxyzæçðŋɐɑɔəɛɡɨɪɲɹɾʁʃʊʌʎʒʣʤʦʧAIOWỸː"  # class 0: pause or space
 
@@ -78,7 +79,11 @@ def _cuts(row: dict, symbols: str, ends: np.ndarray) -> np.ndarray | None:
 
 
 def read_corpus(data: Path, split: str = "train") -> list[Clip]:
-    """The clips of a split of the course's corpus, from its true times."""
+    """The clips of a split of the course's corpus, from its true times.
+
+    Its phones hold the space before a word; elsewhere a space is a token of its own. So that the
+    two do not contradict each other, no frame of these clips has a phone to be learned (-100).
+    """
     times = {}
     for row in map(json.loads, (data / "times.jsonl").read_text("utf-8").splitlines()):
         times[row["id"]] = row
@@ -86,21 +91,16 @@ def read_corpus(data: Path, split: str = "train") -> list[Clip]:
     with (data / "metadata.csv").open(encoding="utf-8", newline="") as table:
         for row in csv.DictReader(table):
             if row["split"] == split:
-                clips.append(read_clip(_as_part(row, times[row["id"]]), data))
+                clip = read_clip(_as_part(row, times[row["id"]]), data)
+                clips.append(replace(clip, phones=np.full(len(clip.phones), NO_PHONE)))
     return clips
 
 
 def _as_part(row: dict[str, str], times: dict) -> dict:
-    """A corpus row as a line of a part file: pauses between the phones become tokens."""
-    symbols, ends = "", [0.0]
-    for ipa, start, end in times["phones"]:
-        if start > ends[-1] + 0.001:
-            symbols, ends = symbols + " ", [*ends, start]
-        letter = next((c for c in ipa if c in PHONES), " ")
-        symbols, ends = symbols + letter, [*ends, end]
-    frames = np.diff([0.0, *ends, float(row["duration_s"])]) / FRAME_S
+    """A corpus row as a line of a part file."""
     words = [[w, a, b] for w, a, b in times["words"]]
-    return row | {"symbols": symbols, "frames": frames, "words": words, "lead_frames": 0}
+    frames = [0, float(row["duration_s"]) / FRAME_S, 0]
+    return row | {"symbols": " ", "frames": frames, "words": words, "lead_frames": 0}
 
 
 def read_folder(folder: Path, skip: int = 0) -> list[Clip]:

@@ -26,7 +26,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from fast_wav2vec2 import FastForward
-from speech import PHONES, VOCABULARY, batches, frames_of, read_corpus, read_folder
+from speech import NO_PHONE, PHONES, VOCABULARY, batches, frames_of, read_corpus, read_folder
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
@@ -105,7 +105,7 @@ def collate(examples: list) -> tuple[Tensor, Tensor, list, Tensor]:
     longest = max(len(e.waveform) for e in examples)
     longest = -(-longest // 8000) * 8000
     waves = torch.zeros(len(examples), longest)
-    phones = torch.full((len(examples), frames_of(longest)), -100)
+    phones = torch.full((len(examples), frames_of(longest)), NO_PHONE)
     for i, e in enumerate(examples):
         waves[i, : len(e.waveform)] = torch.from_numpy(e.waveform)
         phones[i, : len(e.frame_phones)] = torch.from_numpy(e.frame_phones)
@@ -136,7 +136,9 @@ def losses(forward, phone_head: nn.Module, batch: tuple, mask: Tensor) -> tuple[
         F.ctc_loss(log_probs, targets, lengths, counts, reduction="sum", zero_infinity=True)
         / counts.sum()
     )
-    cross = F.cross_entropy(guesses.float().flatten(0, 1), phones.flatten(), ignore_index=-100)
+    known = phones != NO_PHONE
+    cross = F.cross_entropy(guesses[known].float(), phones[known], reduction="sum")
+    cross = cross / max(1, int(known.sum()))
     return ctc, cross
 
 
@@ -155,7 +157,7 @@ class Schedule:
         return min(1.0, (step + 1) / 150) * min(1.0, max(0.0, 1 - self.gone) / 0.35)
 
     def phone_weight(self) -> float:
-        return max(0.2, 1 - self.gone * 1.6) if self.curriculum else 0.2
+        return max(0.4, 1 - self.gone) if self.curriculum else 0.4
 
     def limits(self) -> tuple[float, float]:
         """Longest example in seconds and strength of augmentation."""
