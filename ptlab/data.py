@@ -191,10 +191,20 @@ class LongRecording:
 def data_dir(path: str | os.PathLike[str] | None = None) -> Path:
     """Folder of the embedded corpus: argument, ``PTLAB_DATA_DIR``, or ``data/`` of the checkout.
 
+    Parameters
+    ----------
+    path : path, optional
+        The folder that holds ``metadata.csv``.
+
     Raises
     ------
     DataError
         If there is no corpus there; says how to get it.
+
+    Examples
+    --------
+    >>> (data_dir() / "metadata.csv").is_file()
+    True
     """
     given = path or os.environ.get("PTLAB_DATA_DIR")
     folder = Path(given) if given else Path(__file__).resolve().parents[1] / "data"
@@ -265,6 +275,23 @@ def load_common_voice(folder: str | os.PathLike[str], split: str = "test") -> Co
     """A Common Voice folder as Mozilla Data Collective gives it: ``clips/`` and ``<split>.tsv``.
 
     Columns become ``id, file, text, speaker, split``; the others keep their names.
+
+    Parameters
+    ----------
+    folder : path
+        Folder of one language, such as ``cv-corpus-22.0/pt``.
+    split : str
+        Name of a tsv file in it: ``train``, ``dev``, ``test``, ``validated``, ...
+
+    Raises
+    ------
+    DataError
+        If the tsv, one of its columns or a clip is missing.
+
+    Examples
+    --------
+    >>> corpus = load_common_voice("cv-corpus-22.0/pt", "dev")  # doctest: +SKIP
+    >>> audio = corpus.audio(0)  # doctest: +SKIP
     """
     import pandas as pd
 

@@ -53,8 +53,6 @@ INTERNAL = {
     "speech_model": "part of models, which exports its names",
     "windows": "part of transcribe",
 }
-# Names whose parameters are still to be written down.
-UNDOCUMENTED = {"data_dir", "load_common_voice"}
 ROOMS = sorted(p.stem for p in PACKAGE.glob("*.py") if p.stem not in ("__init__", "__main__"))
 
 
@@ -116,12 +114,7 @@ def test_transcribe_is_the_function_whatever_was_imported_before(first):
     assert run(code).strip() == "function"
 
 
-def named(name):
-    marks = pytest.mark.xfail(reason="docstring to be completed") if name in UNDOCUMENTED else ()
-    return pytest.param(name, marks=marks)
-
-
-@pytest.mark.parametrize("name", [named(n) for n in ptlab.__all__])
+@pytest.mark.parametrize("name", ptlab.__all__)
 def test_every_exported_name_is_documented(name):
     thing = getattr(ptlab, name)
     if not callable(thing):  # a constant: a comment or a docstring of the module speaks of it
