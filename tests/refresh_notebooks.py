@@ -29,6 +29,7 @@ from nbformat import NotebookNode
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 MAX_OUTPUT = 100_000  # bytes of one figure or table
 MAX_NOTEBOOK = 600 * 1024  # bytes of one file
+LARGE_FIGURE, COLOURS = 50_000, (256, 128, 64, 32)  # bytes from which fewer colours are tried
 TIMEOUT_S = 600  # of one cell
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -125,19 +126,21 @@ def _clean_outputs(cell: NotebookNode, number: int, caption: str) -> None:
 
 
 def _small(png: str) -> str:
-    """The same picture with a palette of 256 colours, which is a third of the size."""
+    """The same picture with a palette: of 256 colours, or fewer where it stays large."""
     from PIL import Image
 
-    content = base64.b64decode(png)
-    picture = Image.open(io.BytesIO(content))
-    if picture.mode == "P":
+    picture = Image.open(io.BytesIO(base64.b64decode(png)))
+    if picture.mode == "P":  # it has been here before
         return png
     paper = Image.new("RGBA", picture.size, "white")
     paper.alpha_composite(picture.convert("RGBA"))
-    buffer = io.BytesIO()
-    paper.convert("RGB").quantize(256).save(buffer, "PNG", optimize=True)
-    smaller = buffer.getvalue()
-    return base64.b64encode(smaller).decode() if len(smaller) < len(content) else png
+    for colours in COLOURS:
+        buffer = io.BytesIO()
+        paper.convert("RGB").quantize(colours).save(buffer, "PNG", optimize=True)
+        png = base64.b64encode(buffer.getvalue()).decode()
+        if len(png) <= LARGE_FIGURE:
+            break
+    return png
 
 
 def _caption(notebook: NotebookNode, position: int) -> str:

@@ -51,7 +51,7 @@ WRONG = {
         1: "my_frames = 500",
         2: "def my_collapse(path, blank=0): return [s for s in path if s != blank]",
         3: "my_probability = 0.4 * 0.6",
-        4: 'my_text = "a d ana pagou r 2 50 por 3 paes de lo"',
+        4: 'my_text = "a d ana pagou r 25 50 por 2 guarda chuvas"',
         5: "my_start_s = 0.0",
         6: "my_threshold = 0.0",
     }
@@ -230,6 +230,19 @@ def test_cleaning_mends_what_an_editor_leaves(tmp_path):
     assert figure.metadata["image/png"]["alt"] == "The figure shows x (source)."
     assert (cell.id, cell.source, cell.metadata) == ("draw", "plot(x)", {"tags": ["check"]})
     assert clean(notebook) == again
+
+
+def test_figures_get_fewer_colours_only_if_large():
+    from PIL import Image
+
+    def colours(side):
+        output = new_output("display_data", {"image/png": picture(side=side)})
+        notebook = clean(new_notebook(cells=[new_code_cell("1", outputs=[output])]))
+        saved = base64.b64decode(notebook.cells[0].outputs[0].data["image/png"])
+        return len(Image.open(io.BytesIO(saved)).getcolors())
+
+    assert colours(32) > 128
+    assert colours(400) <= 32
 
 
 def test_cleaning_makes_ids_unique_and_keeps_the_first():
