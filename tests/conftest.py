@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from ptlab.text import VOCABULARY
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+settings.register_profile("ptlab", deadline=None)  # a loaded machine is no error
+settings.load_profile("ptlab")
 
 TIERS = {
     "slow": "full-size architecture (6 GB of memory, minutes): run `pytest -m slow`",
