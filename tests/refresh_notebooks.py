@@ -29,7 +29,7 @@ from nbformat import NotebookNode
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 MAX_OUTPUT = 100_000  # bytes of one figure or table
 MAX_NOTEBOOK = 600 * 1024  # bytes of one file
-LARGE_FIGURE, COLOURS = 50_000, (256, 128, 64, 32)  # bytes from which fewer colours are tried
+LARGE_FIGURE, COLOURS = 32_000, (256, 128, 64, 32)  # bytes from which fewer colours are tried
 TIMEOUT_S = 600  # of one cell
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
