@@ -102,7 +102,7 @@ def tiny_model(tiny_folder):
 
 @pytest.fixture(scope="session")
 def make_tiny(tmp_path_factory):
-    """Save and load a tiny model of any kind: ``make_tiny("hubert", feat_extract_norm="group")``."""
+    """Save and load a tiny model of any kind, as in ``make_tiny("hubert")``."""
     from ptlab.models import load_model
 
     def make(kind="wav2vec2", **options):

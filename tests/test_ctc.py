@@ -155,12 +155,12 @@ def one_hot(text, vocabulary=VOCABULARY, sure=0.95):
 
 def test_words_share_a_short_gap_and_leave_a_long_pause_alone():
     path = "__oo_i__|__bb_oo_m" + "_" * 40 + "|" + "_" * 40 + "d_i_a__"
-    words = ctc.word_segments(ctc.char_segments(one_hot(path)), reach=6)
+    words = ctc.word_segments(ctc.char_segments(one_hot(path)), lead=3, tail=6)
     assert [w.text for w, _ in words] == ["oi", "bom", "dia"]
     oi, bom, dia = (w for w, _ in words)
     assert oi.end_frame == bom.start_frame  # six frames between, shared
     assert bom.end_frame == bom.last_frame + 6
-    assert dia.start_frame == dia.first_frame - 6
+    assert dia.start_frame == dia.first_frame - 3
     assert all(a.end_frame <= b.start_frame for a, b in itertools.pairwise([oi, bom, dia]))
 
 

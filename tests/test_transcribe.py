@@ -131,9 +131,10 @@ def test_times_are_those_of_the_frames():
     def boundary(frame):  # half-way between the centres of a frame and the one before it
         return pytest.approx((frame * HOP + (FIELD - HOP) / 2) / RATE, abs=1e-4)
 
-    assert oi.start_s == boundary(0)  # up to six frames of the silence before
-    assert oi.end_s == bom.start_s == boundary(9)  # the gap from 6 to 11 is halved
-    assert bom.end_s == boundary(18 + 6)
+    assert oi.start_s == boundary(2 - ctc.LEAD_FRAMES)
+    assert oi.end_s == boundary(9)  # no further than the middle of the gap from 6 to 11
+    assert bom.start_s == boundary(11 - ctc.LEAD_FRAMES)
+    assert bom.end_s == boundary(18 + ctc.TAIL_FRAMES)
     assert [c.text for c in result.characters] == list("oibom")
     assert result.duration_s == pytest.approx((len(path) * HOP + FIELD - HOP) / RATE)
 
