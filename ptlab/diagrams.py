@@ -73,7 +73,7 @@ def plot_pretraining(*, ax: Axes | None = None) -> Axes:
     _text(ax, 32, 76, "A  Pre-training without text", weight="bold", size=11)
     _text(ax, 32, 71.5, "XLSR-53: 56,000 hours of speech, 53 languages")
     _text(ax, 83, 76, "B  Fine-tuning with text", weight="bold", size=11)
-    _text(ax, 83, 71.5, "starts from the weights of A;\ntens of hours of Portuguese")
+    _text(ax, 83, 71.5, "starts from the weights of A;\n13.5 hours of Portuguese")
     ax.plot([65, 65], [1, 78], color="0.5", linestyle="--", linewidth=0.8)
     _draw_stack(ax, 2, 38, masked=(2, 3, 4))
     _draw_contrast(ax)
