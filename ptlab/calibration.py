@@ -27,15 +27,12 @@ def auroc(scores: Sequence[float], correct: Sequence[bool]) -> float:
     >>> auroc([0.9, 0.8, 0.3], [True, False, False])
     1.0
     """
-    from scipy.stats import rankdata
+    from sklearn.metrics import roc_auc_score
 
     scores, correct = _marks(scores, correct)
-    right = int(correct.sum())
-    wrong = len(correct) - right
-    if not right or not wrong:
+    if correct.all() or not correct.any():
         return float("nan")
-    ranks = rankdata(scores)[correct].sum()
-    return float((ranks - right * (right + 1) / 2) / (right * wrong))
+    return float(roc_auc_score(correct, scores))
 
 
 def ece(scores: Sequence[float], correct: Sequence[bool], bins: int = 10) -> float:

@@ -31,7 +31,6 @@ def find_device(device: str | torch.device) -> str:
     import torch
 
     device = str(device)
-
     mps = torch.backends.mps.is_available()
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
@@ -62,7 +61,6 @@ def find_dtype(dtype: str | torch.dtype, device: str) -> torch.dtype:
     import torch
 
     dtype = str(dtype).removeprefix("torch.")
-
     choices = {
         "auto": torch.float16 if device.startswith("cuda") else torch.float32,
         "float32": torch.float32,

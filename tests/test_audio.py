@@ -185,7 +185,7 @@ def test_one_channel_can_be_chosen():
         load_audio(load_audio(pair, RATE), channel=1)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(3, 3_000), st.sampled_from([8_000, 16_000, 22_050, 48_000]), st.integers(0, 99))
 def test_twins_agree(samples, rate, seed):
     counts = np.random.default_rng(seed).integers(-(2**15), 2**15, samples).astype(np.int16)
@@ -205,7 +205,7 @@ def test_resampled_twins_agree():
     assert twice[500:-500] == pytest.approx(direct[500:-500], abs=1e-3)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.binary(max_size=300) | st.binary(max_size=60).map(lambda b: encoded(sine())[:44] + b))
 def test_any_bytes_give_audio_or_an_audio_error(content):
     try:
@@ -415,7 +415,7 @@ def test_audio_prints_what_was_done_and_is_an_array():
 
 
 @given(st.integers(1, 2_000), st.floats(-1, 1), st.floats(0.01, 1))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_normalize_is_the_feature_extractor_of_transformers(samples, offset, scale):
     from transformers import Wav2Vec2FeatureExtractor
 

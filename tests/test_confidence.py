@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ptlab.confidence import Calibrator, frame_confidence, segment_confidence, word_confidence
@@ -11,7 +11,6 @@ from ptlab.errors import PtlabError
 from ptlab.metrics import auroc, ece
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-8, 8), min_size=2, max_size=46), st.sampled_from([1 / 3, 0.5, 2.0]))
 def test_bounds_are_reached_by_certainty_and_by_ignorance(logits, alpha):
     row = np.array(logits) - np.logaddexp.reduce(logits)
@@ -48,7 +47,6 @@ def test_a_letter_is_scored_where_it_is_emitted_and_not_in_the_blanks_around():
         st.tuples(st.integers(0, 1_000), st.booleans()), min_size=4, unique_by=lambda mark: mark[0]
     )
 )
-@settings(deadline=None)
 def test_calibrator_is_the_isotonic_regression_of_scikit_learn(marks):
     from sklearn.isotonic import IsotonicRegression
 
@@ -96,7 +94,6 @@ def test_calibrator_finds_the_frequency_behind_the_score():
     assert np.abs(calibrator(inside) - inside**2).max() < 0.04
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=60))
 def test_calibrator_never_falls_and_survives_json(marks):
     scores, correct = zip(*marks, strict=True)

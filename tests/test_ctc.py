@@ -46,7 +46,6 @@ def test_the_probabilities_of_all_texts_sum_to_one():
     assert total == pytest.approx(1)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), max_size=12))
 def test_collapse_is_the_definition_and_can_be_carried_over_a_cut(path):
     assert ctc.collapse(path) == by_definition(path)
@@ -55,7 +54,7 @@ def test_collapse_is_the_definition_and_can_be_carried_over_a_cut(path):
         assert ctc.collapse(head) + ctc.collapse(tail, previous=head[-1]) == by_definition(path)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 30), st.lists(st.integers(1, 5), max_size=8))
 def test_spans_spell_the_tokens_in_order(seed, extra, tokens):
     doubles = sum(a == b for a, b in itertools.pairwise(tokens))
@@ -76,7 +75,7 @@ def test_long_texts_are_aligned():  # more states than fit into the int8 of the 
 
 
 @given(st.integers(0, 10_000), st.integers(0, 40))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_greedy_path_is_the_best_alignment_of_its_own_text(seed, frames):
     matrix = random_log_probs(frames, 6, seed)
     greedy = ctc.greedy_alignment(matrix)
@@ -97,7 +96,7 @@ def test_forward_agrees_with_torch():
 
 
 @given(st.lists(st.integers(0, 45), max_size=40))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_spelling_agrees_with_transformers(ids):
     tokenizer = hugging_face_tokenizer()
     theirs = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)

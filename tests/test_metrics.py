@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ptlab import metrics
@@ -26,7 +26,6 @@ def test_word_error_rate_by_hand(references, hypotheses, expected):
     assert metrics.wer(references, hypotheses) == pytest.approx(expected)
 
 
-@settings(deadline=None)
 @given(WORDS, WORDS)
 def test_alignment_spells_both_texts_and_counts_as_jiwer_does(reference, hypothesis):
     edits = metrics.align_words(reference, hypothesis)
@@ -93,7 +92,6 @@ def test_the_same_seed_gives_the_same_interval_and_a_higher_level_a_wider_one():
     assert wide.low < narrow.low <= narrow.value <= narrow.high < wide.high
 
 
-@settings(deadline=None)
 @given(WORDS, WORDS)
 def test_character_rates_agree_with_jiwer(reference, hypothesis):
     import jiwer
@@ -138,17 +136,16 @@ def test_confusions_count_letters_and_words():
     assert {tuple(row) for row in words.values.tolist()} == {("casa", "caça", 1), ("a", "", 1)}
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.5, 0.9]), st.booleans()), min_size=2))
-def test_auroc_agrees_with_scikit_learn(marks):
-    from sklearn.metrics import roc_auc_score
-
+def test_auroc_is_the_chance_that_a_right_word_scores_above_a_wrong_one(marks):
     scores, correct = zip(*marks, strict=True)
     ours = metrics.auroc(scores, correct)
     if len(set(correct)) < 2:
         assert np.isnan(ours)
     else:
-        assert ours == pytest.approx(roc_auc_score(correct, scores))
+        pairs = [(a, b) for a, x in marks if x for b, y in marks if not y]
+        won = sum((a > b) + 0.5 * (a == b) for a, b in pairs)
+        assert ours == pytest.approx(won / len(pairs))
 
 
 def test_ece_is_small_for_honest_scores_and_the_gap_for_boasting_ones():

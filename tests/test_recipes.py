@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from ptlab.data import data_dir, load_corpus, load_story
+from ptlab.models import load_model
 from ptlab.text import VOCABULARY, normalize_text
 
 DATA = data_dir()
@@ -26,12 +27,13 @@ import opus  # noqa: E402
 import phonemes  # noqa: E402
 import speech  # noqa: E402
 import story  # noqa: E402
+import train_mini  # noqa: E402
 import voices  # noqa: E402
 
 KEPT_FREE = set(voices.DEV) | set(voices.TEST)
 
 
-@pytest.mark.parametrize("name", ["phonemes", "sentences", "voices"])
+@pytest.mark.parametrize("name", ["make_espeak", "phonemes", "sentences", "voices"])
 def test_examples_in_the_recipes(name: str) -> None:
     found = doctest.testmod(importlib.import_module(name))
     assert found.failed == 0 and found.attempted > 0
@@ -216,7 +218,8 @@ def test_companding_is_near_the_original(tone: np.ndarray) -> None:
 
 
 def test_vocabulary_of_the_training_is_that_of_the_package() -> None:
-    assert speech.VOCABULARY == VOCABULARY
+    assert load_model("mini", device="cpu").vocabulary == train_mini.VOCABULARY == VOCABULARY
+    assert train_mini.new_model().config.vocab_size == len(VOCABULARY)
 
 
 def test_labels_are_the_normalised_text() -> None:

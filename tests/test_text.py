@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ptlab.errors import TextError
@@ -102,7 +102,6 @@ def test_two_varieties_spell_sixteen_their_way():
         spell_numbers("16", variety="ao")
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="0123456789.,-:/hkmgº ª°%€R$ab", max_size=20))
 def test_no_digit_is_left_and_none_is_lost_without_a_word(text):
     spelled = spell_numbers(text)
@@ -110,7 +109,6 @@ def test_no_digit_is_left_and_none_is_lost_without_a_word(text):
     assert (len(spelled) > len(text)) == any(c in "0123456789" for c in text)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**9))
 def test_cardinals_are_those_of_num2words(number):
     from num2words import num2words
@@ -120,7 +118,6 @@ def test_cardinals_are_those_of_num2words(number):
     assert spell_numbers(f"{number:,}".replace(",", ".")) == expected
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_ends_in_the_vocabulary_and_stays_there(text):
     once = normalize_text(text)
@@ -129,7 +126,6 @@ def test_any_text_ends_in_the_vocabulary_and_stays_there(text):
     assert once == " ".join(once.split())
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyzàáâãçéêíóôõúü ", max_size=40))
 def test_letters_of_the_vocabulary_are_never_changed(text):
     assert normalize_text(text) == " ".join(text.split())

@@ -153,7 +153,7 @@ def check_times(result):
     assert " ".join(texts(result)) == result.text
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.text(alphabet="aoãl-'  ___", min_size=1, max_size=80))
 def test_words_never_overlap_and_their_letters_fill_them(path):
     result = Transcriber(Speller()).transcribe(sound_of(path), RATE)
@@ -241,7 +241,7 @@ def path_of(words):
     return "____ ____".join(spelled)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(WORD, min_size=20, max_size=60),
     st.sampled_from([(2.0, 0.8), (3.0, 1.0), (4.5, 2.0), (2.01, 0.99)]),
@@ -259,7 +259,7 @@ def test_stitched_windows_are_the_whole_run(words, window, batch_size):
     assert windows == sum(map(len, model.calls))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(400, 160_000), st.sampled_from([(1.0, 0.08), (1.0, 0.1), (2.0, 0.5), (2.0, 0.99)])
 )
@@ -330,7 +330,7 @@ def test_what_was_not_said_is_placed_but_not_trusted():
     assert [w.confidence > 0.5 for w in wrong.words] == [True, False, True]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.sampled_from(["não", "é", "avó", "d'água", "fazê-lo"]), min_size=1, max_size=4))
 def test_any_text_is_aligned_with_any_network(tiny_model, speechlike, words):
     aligned = Transcriber(tiny_model).align(speechlike(3, 1), " ".join(words), RATE)

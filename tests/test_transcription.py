@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ptlab.errors import PtlabError
@@ -74,7 +74,6 @@ def read_textgrid(text):
     return float(head[1]), tiers
 
 
-@settings(deadline=None)
 @given(any_transcription())
 def test_textgrid_has_intervals_without_gaps_from_zero_to_the_end(result):
     duration, tiers = read_textgrid(result.to_textgrid())
@@ -145,7 +144,6 @@ def read_vtt(text):
     return cues
 
 
-@settings(deadline=None)
 @given(any_transcription())
 def test_subtitles_hold_every_word_once_in_order(result):
     for cues in (read_srt(result.to_srt()), read_vtt(result.to_vtt())):
@@ -153,7 +151,6 @@ def test_subtitles_hold_every_word_once_in_order(result):
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(cues))
 
 
-@settings(deadline=None)
 @given(any_transcription())
 def test_subtitles_are_short_enough_to_read(result):
     for cue in result.cues():

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 from augment import add_noise
-from ship_mini import ASSETS, boundary_errors, transcribe_all, word_scores
+from ship_mini import ASSETS, boundary_errors, right_words, transcribe_all, word_scores
 
 import ptlab
 from ptlab import Transcriber, load_corpus, load_story, normalize_text
@@ -96,19 +96,11 @@ def on_story(transcriber: Transcriber) -> dict:
     """Error rates of the story, and times of sentences whose first and last words are right."""
     story = load_story()
     result = transcriber.transcribe(story.audio())
-    words = [(row.start_s, row.end_s, row.sentence) for row in story.words.itertuples()]
-    found: dict[int, list] = {}
-    at, heard = 0, iter(result.words)
-    for edit in ptlab.align_words(" ".join(story.words.text), result.text):
-        word = next(heard) if edit.op != "D" else None
-        if edit.op != "I":
-            found.setdefault(words[at][2], []).append(word if edit.op == "=" else None)
-            at += 1
-    errors = []
-    for number, spoken in found.items():
-        if spoken[0] and spoken[-1]:
-            true = story.sentences.iloc[number]
-            errors.append((spoken[0].start_s - true.start_s, spoken[-1].end_s - true.end_s))
+    right, errors = right_words(story.words.text, result), []
+    for number, places in story.words.groupby("sentence").groups.items():
+        if places[0] in right and places[-1] in right:
+            true, first, last = story.sentences.iloc[number], right[places[0]], right[places[-1]]
+            errors.append((first.start_s - true.start_s, last.end_s - true.end_s))
     reference = " ".join(story.words.text)
     return {
         "story": rates([reference], [result.text], None),
@@ -142,7 +134,7 @@ def as_markdown(found: dict) -> str:
     lines = ["| set | clips | WER % | CER % |", "|---|---|---|---|"]
     for name, row in found.items():
         if isinstance(row, dict) and "wer" in row:
-            cells = ["{} [{}, {}]".format(*row[m]) for m in ("wer", "cer")]
+            cells = [_rate(*row[m]) for m in ("wer", "cer")]
             lines.append(f"| {name} | {row['clips']} | {cells[0]} | {cells[1]} |")
     lines += ["", "| times of what was recognised right | count | median ms | 90 % below ms |"]
     lines += ["|---|---|---|---|"]
@@ -154,6 +146,11 @@ def as_markdown(found: dict) -> str:
     lines += ["", f"Word confidence on the test split, {sure['words']} words: "]
     lines[-1] += f"AUROC {sure['auroc']}, expected calibration error {sure['ece']}."
     return "\n".join(lines)
+
+
+def _rate(value: float, low: float, high: float) -> str:
+    """A rate with its interval; one voice or one recording, drawn again and again, has none."""
+    return f"{value} [{low}, {high}]" if low < high else str(value)
 
 
 def write_card(card: Path, found: dict) -> None:

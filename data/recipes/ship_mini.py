@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 import numpy as np
-from speech import VOCABULARY
 from transformers import (
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
@@ -27,7 +27,8 @@ from transformers import (
 from ptlab import Calibrator, Transcriber, auroc, load_corpus, normalize_text, word_correctness
 from ptlab.data import Corpus
 from ptlab.metrics import align_words
-from ptlab.transcription import Transcription
+from ptlab.text import VOCABULARY
+from ptlab.transcription import Transcription, Word
 
 ASSETS = Path(__file__).resolve().parents[2] / "ptlab" / "assets" / "mini"
 METHODS = (("max_prob", 1 / 3), ("tsallis", 1 / 2), ("tsallis", 1 / 3))
@@ -63,6 +64,17 @@ def word_scores(
     return np.array(scores), np.array(correct)
 
 
+def right_words(truth: Sequence[str], result: Transcription) -> dict[int, Word]:
+    """Place in ``truth`` -> recognised word, for the words that are right."""
+    right, place, found = {}, 0, iter(result.words)
+    for edit in align_words(" ".join(truth), result.text):
+        word = next(found) if edit.op != "D" else None
+        if edit.op == "=":
+            right[place] = word
+        place += edit.op != "I"
+    return right
+
+
 def boundary_errors(results: list[Transcription], truths: list) -> np.ndarray:
     """Seconds, found minus true: (words, 2) starts and ends of the words that are right.
 
@@ -70,12 +82,9 @@ def boundary_errors(results: list[Transcription], truths: list) -> np.ndarray:
     """
     errors = []
     for result, truth in zip(results, truths, strict=True):
-        rows, found = truth.itertuples(), iter(result.words)
-        for edit in align_words(" ".join(truth.text), result.text):
-            row = next(rows) if edit.op != "I" else None
-            word = next(found) if edit.op != "D" else None
-            if edit.op == "=":
-                errors.append((word.start_s - row.start_s, word.end_s - row.end_s))
+        for place, word in right_words(truth.text, result).items():
+            true = truth.iloc[place]
+            errors.append((word.start_s - true.start_s, word.end_s - true.end_s))
     return np.array(errors)
 
 

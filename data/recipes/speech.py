@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +12,9 @@ import numpy as np
 import soundfile
 from augment import RATE, augment, change_speed
 
-VOCABULARY = ("<pad>", "<s>", "</s>", "<unk>", "|", "'", "-", *"abcdefghijklmnopqrstuvwxyz")
-VOCABULARY += tuple("àáâãçéêíóôõúü")
+from ptlab.audio import normalize
+from ptlab.text import encode, normalize_text
+
 FRAME_S = 0.025  # one frame of Kokoro's duration predictor: 600 samples at 24 kHz
 LEAD_FRAMES = 2  # Kokoro's sound runs ahead of its tokens, see times.py
 HOP, FIELD = 320, 400  # samples between frames and seen by one frame of wav2vec2
@@ -24,12 +24,9 @@ PHONES = "abdefhijklmnoprstuvwxyzæçðŋɐɑɔəɛɡɨɪɲɹɾʁʃʊʌʎʒʣʤ�
 
 
 def to_labels(text: str) -> tuple[list[int], list[str]]:
-    """Character ids and words of a text: NFC, lower case, what is not in the vocabulary a space."""
-    text = unicodedata.normalize("NFC", text).lower().replace("’", "'")
-    kept = "".join(c if c in VOCABULARY[5:] else " " for c in text)
-    words = [w.strip("-'") for w in kept.split()]
-    words = [w for w in words if w]
-    return [VOCABULARY.index(c) for c in "|".join(words)], words
+    """Character ids and words of a text, as ptlab writes it, but digits are dropped."""
+    text = normalize_text(text, spell=False)
+    return encode(text).tolist(), text.split()
 
 
 @dataclass(frozen=True)
@@ -137,7 +134,7 @@ def make_example(
     factor = float(np.clip(rng.normal(1.0, 0.1), 0.8, 1.25)) if rng.random() < 0.7 else 1.0
     wave = change_speed(wave, factor) if factor != 1.0 else wave
     wave = augment(wave, rng, strength, babble)
-    wave = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
+    wave = normalize(wave)
     centres = (np.arange(frames_of(len(wave))) * HOP + FIELD / 2) / RATE * factor + start
     token = np.minimum(np.searchsorted(clip.ends_s, centres), len(clip.phones) - 1)
     return Example(wave, to_labels(text)[0], clip.phones[token])

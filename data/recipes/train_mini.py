@@ -2,10 +2,11 @@
 
     python data/recipes/train_mini.py SPEECH_FOLDER... --out RUN --minutes 120 --processes 2
 
-The folders are those of ``make_speech.py``; new clips that appear in them while the run goes on
-are picked up. Each process uses one thread (two threads in one process gain nothing here) and
-gradients are averaged. The schedule runs on the clock: warm-up, constant, then a linear fall over
-the last third, so that a busy machine gives a shorter training, not an unfinished one.
+The folders are those of ``make_speech.py`` and ``make_espeak.py``, or the corpus's ``data`` (its
+train split). New clips in the folders of ``--growing`` are picked up while the run goes on. Each
+process uses one thread (two threads in one process gain nothing here) and gradients are averaged.
+The schedule runs on the clock: warm-up, constant, then a linear fall over the last third, so that a
+busy machine gives a shorter training, not an unfinished one.
 A run writes ``checkpoint.pt`` every few minutes and goes on from it when started again.
 The loss is CTC plus a frame-wise phone cross-entropy on an inner layer, which gets the model over
 the plateau of blanks; its head is thrown away. Weights that ship are an exponential average.
@@ -26,9 +27,12 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from fast_wav2vec2 import FastForward
-from speech import NO_PHONE, PHONES, VOCABULARY, batches, frames_of, read_corpus, read_folder
+from speech import NO_PHONE, PHONES, batches, frames_of, read_corpus, read_folder
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+
+from ptlab import decode, error_rates, load_corpus, normalize, normalize_text
+from ptlab.text import VOCABULARY
 
 INNER_LAYER = 5  # where the phone loss is applied
 MALLOC_M_TRIM_THRESHOLD, MALLOC_M_MMAP_MAX = -1, -4
@@ -177,37 +181,26 @@ def average_gradients(parameters: list[Tensor]) -> None:
 
 def evaluate(model: Wav2Vec2ForCTC, rows: list[tuple[np.ndarray, str]]) -> dict[str, float]:
     """Greedy WER and CER of (waveform, text) rows."""
-    import jiwer
-
-    hypotheses, references = [], []
+    hypotheses, references = [], [text for _, text in rows]
     with torch.inference_mode():
-        for wave, text in rows:
-            x = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
-            ids = model(torch.from_numpy(x)[None]).logits[0].argmax(-1)
-            ids = torch.unique_consecutive(ids).tolist()
-            joined = "".join(VOCABULARY[i] for i in ids if i > 3)
-            hypotheses.append(" ".join(joined.replace("|", " ").split()))
-            references.append(text)
+        for wave, _ in rows:
+            logits = model(torch.from_numpy(normalize(wave))[None]).logits[0]
+            hypotheses.append(decode(logits.numpy()))
     print("   ", references[-1], "|", hypotheses[-1], flush=True)
-    return {"wer": jiwer.wer(references, hypotheses), "cer": jiwer.cer(references, hypotheses)}
+    rates = error_rates(references, hypotheses)
+    return {"wer": rates.wer, "cer": rates.cer}
 
 
 def held_out(data: Path | None, clips: list, count: int = 40) -> list[tuple[np.ndarray, str]]:
     """Some of the corpus's dev split; before it exists, some clips taken out of training."""
-    from speech import to_labels
-
-    def row(samples, text):
-        return samples.astype(np.float32) / 32768, " ".join(to_labels(text)[1])
-
     if data is not None and (data / "metadata.csv").exists():
-        import pandas as pd
-        import soundfile
-
-        frame = pd.read_csv(data / "metadata.csv").query("split == 'dev'")
-        frame = frame.iloc[:: max(1, len(frame) // count)]
-        read = (soundfile.read(data / p, dtype="int16")[0] for p in frame["path"])
-        return [row(samples, text) for samples, text in zip(read, frame["text"], strict=True)]
-    return [row(c.samples, c.text) for c in (clips.pop() for _ in range(count))]
+        corpus = load_corpus("dev", data)
+        chosen = range(0, len(corpus), max(1, len(corpus) // count))
+        rows = [(corpus.audio(i).waveform, corpus.row(i)["text"]) for i in chosen]
+    else:
+        taken = [clips.pop() for _ in range(count)]
+        rows = [(c.samples.astype(np.float32) / 32768, c.text) for c in taken]
+    return [(wave, normalize_text(text, spell=False)) for wave, text in rows]
 
 
 def train(rank: int, args: argparse.Namespace) -> None:
