@@ -85,7 +85,7 @@ def make_clip(kokoro: Kokoro, row: dict, folder: Path) -> dict:
 
 def main() -> None:
     args = _arguments()
-    kokoro = Kokoro(args.cache, args.threads)
+    kokoro = _synthesiser(args)
     excluded = set(args.exclude_voices)
     voices = tuple(v for v in training_voices(kokoro.voices) if v not in excluded)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -111,6 +111,14 @@ def main() -> None:
             progress.update(clip["duration_s"])
 
 
+def _synthesiser(args: argparse.Namespace) -> Kokoro:
+    if not args.fast:
+        return Kokoro(args.cache, args.threads)
+    from fast_kokoro import FastKokoro
+
+    return FastKokoro(args.cache, args.threads)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text", type=Path, required=True, help="one sentence a line")
@@ -121,6 +129,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--skip-sentences-in", type=Path, nargs="*", default=[], help="jsonl files")
     parser.add_argument("--cache", help="where model and voices lie (default: $PTLAB_CACHE)")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--fast", action="store_true", help="see fast_kokoro.py")
     return parser.parse_args()
 
 
