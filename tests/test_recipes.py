@@ -126,6 +126,19 @@ def test_fast_forward_learns_what_the_model_learns(network) -> None:
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-4 * scale)
 
 
+def test_dropped_channels_are_dropped_for_a_whole_clip(network) -> None:
+    torch = pytest.importorskip("torch")
+    from fast_wav2vec2 import FastForward, drop_channels
+
+    torch.manual_seed(0)
+    y = drop_channels(torch.ones(50, 7, 40), 0.25)
+    assert (y == y[:, :1]).all() and y.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert float((y == 0).float().mean()) == pytest.approx(0.25, abs=0.04)
+    waveforms, lengths = torch.randn(1, 6_000), torch.tensor([18])
+    one, two = (FastForward(network, 2, dropout=0.2)(waveforms, lengths)[0] for _ in range(2))
+    assert not torch.allclose(one, two)
+
+
 @pytest.mark.parametrize("kernel, stride", [(10, 5), (3, 2), (2, 2)])  # all that wav2vec2 has
 def test_convolution_by_matrix_products(kernel: int, stride: int) -> None:
     torch = pytest.importorskip("torch")
@@ -350,14 +363,15 @@ def test_frame_phones_follow_the_sound(part: tuple[Path, dict]) -> None:
         centres_s = (np.arange(len(example.frame_phones)) * 320 + 200) / 16_000 * factor
         clear = np.abs(centres_s[:, None] - clip.ends_s).min(1) > 0.001
         token = np.array([np.sum(clip.ends_s < centre_s) for centre_s in centres_s])
-        assert (example.frame_phones == clip.phones[token])[clear].all() and clear.mean() > 0.9
+        assert (example.frame_phones == clip.phones[token])[clear].all() and clear.mean() > 0.8
     assert len(lengths) > 5 and len(clip.samples) in lengths
 
 
 def test_examples_are_normalised(part: tuple[Path, dict]) -> None:
     (clip,) = speech.read_folder(part[0])
+    babble = clip.samples.astype(np.float32) / 32768
     for seed in range(20):
-        example = speech.make_example(clip, np.random.default_rng(seed), 1.2, 1.0, clip.samples)
+        example = speech.make_example(clip, np.random.default_rng(seed), 1.2, 1.0, babble)
         assert len(example.frame_phones) == speech.frames_of(len(example.waveform))
         assert example.waveform.mean() == pytest.approx(0, abs=1e-3)
         assert example.waveform.std() == pytest.approx(1, abs=1e-3)

@@ -55,7 +55,17 @@ def conv_layer(
     return F.gelu(layer_norm(conv_by_matmul(x, weight, bias.to(x.dtype), stride), gain, shift))
 
 
-def transformer_layer(x: Tensor, bias: Tensor | None, heads: int, *p: Tensor) -> Tensor:
+def drop_channels(x: Tensor, share: float) -> Tensor:
+    """Dropout of whole channels of a clip ``(batch, frames, channels)``: few random numbers."""
+    if not share:
+        return x
+    kept = torch.rand(x.shape[0], 1, x.shape[2]) >= share
+    return x * (kept / (1 - share)).to(x.dtype)
+
+
+def transformer_layer(
+    x: Tensor, bias: Tensor | None, heads: int, dropout: float, *p: Tensor
+) -> Tensor:
     """One pre-norm layer on ``(batch, frames, hidden)``; ``p`` as `layer_parameters` gives them."""
     (g1, b1, wqkv, bqkv, wo, bo, g2, b2, w1, c1, w2, c2) = p
     batch, frames, hidden = x.shape
@@ -64,9 +74,9 @@ def transformer_layer(x: Tensor, bias: Tensor | None, heads: int, *p: Tensor) ->
     scores = (q * (hidden // heads) ** -0.5) @ k.transpose(-1, -2)
     scores = scores if bias is None else scores + bias.to(scores.dtype)
     y = (scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, frames, hidden)
-    x = x + F.linear(y, wo, bo)
+    x = x + drop_channels(F.linear(y, wo, bo), dropout)
     y = F.gelu(F.linear(layer_norm(x, g2, b2), w1, c1))
-    return x + F.linear(y, w2, c2)
+    return x + F.linear(drop_channels(y, dropout), w2, c2)
 
 
 def layer_parameters(layer: nn.Module) -> tuple[Tensor, ...]:
@@ -98,10 +108,12 @@ class FastForward:
         The HF model; its parameters are used in place, gradients land in them.
     inner_layer
         The transformer layer (from 1) whose output is returned for an auxiliary loss.
+    dropout
+        Share of the channels that are dropped, of the features and in every layer.
     """
 
-    def __init__(self, model: nn.Module, inner_layer: int):
-        self.model, self.inner_layer = model, inner_layer
+    def __init__(self, model: nn.Module, inner_layer: int, dropout: float = 0.0):
+        self.model, self.inner_layer, self.dropout = model, inner_layer, dropout
 
     def features(self, waveforms: Tensor) -> Tensor:
         """``(batch, samples)`` to ``(batch, frames, channels)``."""
@@ -120,6 +132,7 @@ class FastForward:
         """
         w = self.model.wav2vec2
         x, _ = w.feature_projection(self.features(waveforms))
+        x = drop_channels(x, self.dropout)
         if mask is not None:
             x = torch.where(mask.unsqueeze(-1), w.masked_spec_embed.to(x.dtype), x)
         valid = torch.arange(x.shape[1]) < lengths[:, None]
@@ -131,6 +144,6 @@ class FastForward:
         inner = x
         for index, layer in enumerate(w.encoder.layers, 1):
             heads = layer.attention.num_heads
-            x = transformer_layer(x, bias, heads, *layer_parameters(layer))
+            x = transformer_layer(x, bias, heads, self.dropout, *layer_parameters(layer))
             inner = x if index == self.inner_layer else inner
         return self.model.lm_head(w.encoder.layer_norm(x)), inner

@@ -131,7 +131,7 @@ def make_example(
     """Cut, change speed, augment, normalise."""
     start, end, text = _span(clip, rng, max_s)
     wave = clip.samples[int(start * RATE) : int(end * RATE)].astype(np.float32) / 32768
-    factor = float(np.clip(rng.normal(1.0, 0.1), 0.8, 1.25)) if rng.random() < 0.7 else 1.0
+    factor = float(np.clip(rng.normal(1.0, 0.12), 0.75, 1.3)) if rng.random() < 0.9 else 1.0
     wave = change_speed(wave, factor) if factor != 1.0 else wave
     wave = augment(wave, rng, strength, babble)
     wave = normalize(wave)

@@ -215,9 +215,11 @@ def train(rank: int, args: argparse.Namespace) -> None:
     both = nn.ModuleList([model, phone_head]).float().train()
     average = copy.deepcopy(model).eval()
     state = resume(args.out, both, average)
+    for layer in model.wav2vec2.feature_extractor.conv_layers[: args.frozen_convolutions]:
+        layer.requires_grad_(False)
     matrices = [p for n, p in both.named_parameters() if p.ndim == 2 and "encoder.layers" in n]
     chosen = {id(p) for p in matrices}
-    others = [p for p in both.parameters() if id(p) not in chosen]
+    others = [p for p in both.parameters() if p.requires_grad and id(p) not in chosen]
     everything = matrices + others
     muon = Muon(matrices)
     adam = torch.optim.AdamW(others, lr=args.adam_lr, betas=(0.9, 0.98), weight_decay=0.01)
@@ -235,7 +237,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
         )
     rng = np.random.default_rng(args.seed * 1000 + rank + state.get("step", 0))
     schedule = Schedule(args.minutes, state.get("gone_s", 0.0), not args.init, args.strength)
-    forward = FastForward(model, INNER_LAYER)
+    forward = FastForward(model, INNER_LAYER, args.dropout)
     step, audio_s = state.get("step", 0), state.get("audio_s", 0.0)
     window, saved, running = time.time(), time.time(), []
 
@@ -249,7 +251,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
         if done.item():
             break
         batch = collate(examples)
-        mask = time_mask(batch[1], batch[3].shape[1], rng, 0.12 * schedule.limits()[1])
+        mask = time_mask(batch[1], batch[3].shape[1], rng, args.time_mask * schedule.limits()[1])
         ctc, cross = losses(forward, phone_head, batch, mask)
         for p in everything:
             p.grad = None
@@ -359,6 +361,9 @@ def main() -> None:
     parser.add_argument("--muon-lr", type=float, default=2.5e-3)
     parser.add_argument("--adam-lr", type=float, default=1.5e-3)
     parser.add_argument("--strength", type=float, default=0.5, help="of the augmentation, 0 to 1")
+    parser.add_argument("--time-mask", type=float, default=0.12, help="share of frames hidden")
+    parser.add_argument("--dropout", type=float, default=0.0, help="of whole channels")
+    parser.add_argument("--frozen-convolutions", type=int, default=0, help="first layers kept")
     parser.add_argument("--save-every", type=float, default=480)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--port", type=int, default=29511)
