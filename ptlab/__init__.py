@@ -21,7 +21,13 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "audio": ("SAMPLE_RATE", "Audio", "load_audio", "normalize", "resample"),
-    "confidence": ("Calibrator", "frame_confidence", "segment_confidence", "word_confidence"),
+    "confidence": (
+        "Calibrator",
+        "frame_confidence",
+        "path_confidence",
+        "segment_confidence",
+        "word_confidence",
+    ),
     "ctc": (
         "Alignment",
         "Segment",

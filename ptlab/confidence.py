@@ -20,7 +20,13 @@ import numpy as np
 from ptlab.ctc import Segment
 from ptlab.errors import PtlabError
 
-__all__ = ["Calibrator", "frame_confidence", "segment_confidence", "word_confidence"]
+__all__ = [
+    "Calibrator",
+    "frame_confidence",
+    "path_confidence",
+    "segment_confidence",
+    "word_confidence",
+]
 
 METHODS = ("tsallis", "max_prob")
 _AGGREGATES = {"min": np.min, "mean": np.mean, "prod": np.prod}
@@ -102,6 +108,34 @@ def word_confidence(character_scores: Iterable[float], aggregate: str = "min") -
     return float(_AGGREGATES[aggregate](list(character_scores)))
 
 
+def path_confidence(log_probs: np.ndarray, words: Sequence[Segment]) -> np.ndarray:
+    """Probability of the best path over each word and over the gaps to its neighbours.
+
+    The letters of a word may all be sure while its end is not: *a cor da* or *acorda*? The gaps
+    know, and so does this score.
+
+    Parameters
+    ----------
+    log_probs : ndarray (frames, vocab)
+    words : sequence of Segment
+        All words of the recording in their order, from `ptlab.ctc.word_segments`.
+
+    Returns
+    -------
+    ndarray (words,)
+
+    Examples
+    --------
+    >>> log_probs = np.log([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]])  # the last is one frame of "a"
+    >>> path_confidence(log_probs, [Segment("a", 0, 3, 2, 3)]).round(2).tolist()
+    [0.36]
+    """
+    total = np.concatenate([[0.0], np.cumsum(np.asarray(log_probs, np.float64).max(axis=-1))])
+    begins = [0, *(word.last_frame for word in words)][: len(words)]
+    ends = [*(word.first_frame for word in words), len(total) - 1][1:]
+    return np.exp([total[end] - total[begin] for begin, end in zip(begins, ends, strict=False)])
+
+
 @dataclass(frozen=True)
 class Calibrator:
     """Turn a raw score into a probability: monotone, piecewise linear between fitted points.
@@ -115,6 +149,8 @@ class Calibrator:
         The points; outside them the nearest probability holds.
     method, alpha, aggregate
         How the scores were made.
+    path : float
+        Power of `path_confidence` by which they were multiplied; 0 leaves it out.
 
     Examples
     --------
@@ -130,6 +166,7 @@ class Calibrator:
     method: str = "tsallis"
     alpha: float = 1 / 3
     aggregate: str = "min"
+    path: float = 0.0
 
     @classmethod
     def fit(

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptlab.confidence import Calibrator, frame_confidence, segment_confidence, word_confidence
+from ptlab.confidence import (
+    Calibrator,
+    frame_confidence,
+    path_confidence,
+    segment_confidence,
+    word_confidence,
+)
 from ptlab.ctc import Segment
 from ptlab.errors import PtlabError
 from ptlab.metrics import auroc, ece
@@ -115,3 +121,20 @@ def test_bad_arguments_say_what_is_accepted():
         frame_confidence(np.zeros((1, 2)), alpha=1)
     with pytest.raises(PtlabError, match="2 scores but 1 marks"):
         Calibrator.fit([0.1, 0.2], [True])
+
+
+def test_a_path_runs_from_the_word_before_to_the_word_after():
+    rng = np.random.default_rng(5)
+    log_probs = np.log(rng.dirichlet(np.ones(4), 12))
+    best = log_probs.max(axis=1)
+    words = [Segment("a", 0, 3, 1, 3), Segment("b", 3, 8, 5, 7), Segment("c", 8, 12, 9, 10)]
+    expected = [best[0:5].sum(), best[3:9].sum(), best[7:12].sum()]
+    np.testing.assert_allclose(np.log(path_confidence(log_probs, words)), expected)
+    assert path_confidence(log_probs, []).shape == (0,)
+
+
+def test_a_path_sees_a_doubtful_break_that_the_letters_do_not():
+    sure, doubtful = np.log([[0.9, 0.05, 0.05]] * 6), np.log([[0.9, 0.05, 0.05]] * 6)
+    doubtful[3] = np.log([0.4, 0.3, 0.3])  # between the words
+    words = [Segment("a", 0, 3, 1, 3), Segment("b", 3, 6, 4, 5)]
+    assert (path_confidence(doubtful, words) < path_confidence(sure, words)).all()
