@@ -186,7 +186,8 @@ def resample(waveform: np.ndarray, original_rate: int, target_rate: int) -> np.n
     if not len(result):
         raise AudioError(
             f"{len(waveform)} samples at {original_rate} Hz are too short to make one sample at "
-            f"{target_rate} Hz; give more sound."
+            f"{target_rate} Hz; give more sound.",
+            "too_short",
         )
     return result
 

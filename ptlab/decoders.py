@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +20,11 @@ from ptlab.errors import AudioError
 if TYPE_CHECKING:
     import soundfile
 
-__all__ = ["decode_bytes", "decode_file"]
+__all__ = ["decode_bytes", "decode_file", "open_bytes", "open_file", "read_blocks"]
 
 logger = logging.getLogger("ptlab")
 
+BLOCK_FRAMES = 2**21  # read at once: a header may promise more than there is, or than fits
 _UNKNOWN_SIZE = 0x7FFF_0000
 
 _READABLE = "WAV, FLAC, OGG, Opus, MP3 and AIFF are read at once; M4A, WebM and video with ffmpeg"
@@ -52,23 +55,8 @@ def decode_file(path: str | os.PathLike) -> tuple[np.ndarray, int]:
     Traceback (most recent call last):
     ptlab.errors.AudioError: No file 'no such file.wav'; check the path and the current folder.
     """
-    name = os.fspath(path)
-    if isinstance(name, bytes):
-        name = os.fsdecode(name)
-    if "://" in name:
-        raise AudioError(f"{name!r} is an address, not a file; download it and give its path.")
-    path = Path(name).expanduser()
-    if path.is_dir():
-        raise AudioError(f"{name!r} is a folder; give one file, or loop over its files.")
-    if not path.exists():
-        raise AudioError(f"No file {name!r}; check the path and the current folder.")
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-    except OSError as error:
-        message = f"Cannot open {name!r}: {error.strerror}; check its permissions."
-        raise AudioError(message) from None
-    return _decode(path, head, repr(name))
+    with open_file(path) as (sound, name):
+        return _read(sound, name), sound.samplerate
 
 
 def decode_bytes(content: bytes) -> tuple[np.ndarray, int]:
@@ -85,22 +73,108 @@ def decode_bytes(content: bytes) -> tuple[np.ndarray, int]:
     Traceback (most recent call last):
     ptlab.errors.AudioError: The file (0 bytes) is empty; was it saved or sent whole?
     """
-    return _decode(content, content[:64], f"The file ({len(content)} bytes)")
+    with open_bytes(content) as (sound, name):
+        return _read(sound, name), sound.samplerate
 
 
-def _decode(source: Path | bytes, head: bytes, name: str) -> tuple[np.ndarray, int]:
+@contextmanager
+def open_file(path: str | os.PathLike) -> Iterator[tuple[soundfile.SoundFile, str]]:
+    """A sound file, open to be read, and its name for messages.
+
+    Raises
+    ------
+    AudioError
+        As `decode_file`, for what the first bytes and the header tell.
+    """
+    name = os.fspath(path)
+    if isinstance(name, bytes):
+        name = os.fsdecode(name)
+    if "://" in name:
+        raise AudioError(f"{name!r} is an address, not a file; download it and give its path.")
+    path = Path(name).expanduser()
+    if path.is_dir():
+        raise AudioError(f"{name!r} is a folder; give one file, or loop over its files.")
+    if not path.exists():
+        raise AudioError(f"No file {name!r}; check the path and the current folder.")
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        message = f"Cannot open {name!r}: {error.strerror}; check its permissions."
+        raise AudioError(message) from None
+    with _opened(path, head, repr(name)) as sound:
+        yield sound, repr(name)
+
+
+@contextmanager
+def open_bytes(content: bytes) -> Iterator[tuple[soundfile.SoundFile, str]]:
+    """The content of a sound file, open to be read, and its name for messages.
+
+    Raises
+    ------
+    AudioError
+        As `decode_bytes`, for what the first bytes and the header tell.
+    """
+    name = f"The file ({len(content)} bytes)"
+    with _opened(content, content[:64], name) as sound:
+        yield sound, name
+
+
+def read_blocks(
+    file: soundfile.SoundFile, name: str, frames: int = BLOCK_FRAMES
+) -> Iterator[np.ndarray]:
+    """Samples (up to ``frames``, channels) float32 till the end; none for an empty file.
+
+    What is damaged is refused or, in MP3, said.
+
+    Examples
+    --------
+    >>> import soundfile
+    >>> content = io.BytesIO()
+    >>> soundfile.write(content, np.zeros(25), 8_000, format="WAV")
+    >>> with open_bytes(content.getvalue()) as (sound, name):
+    ...     [block.shape for block in read_blocks(sound, name, 10)]
+    [(10, 1), (10, 1), (5, 1)]
+    """
+    count = 0
+    while True:
+        try:
+            block = file.read(frames, dtype="float32", always_2d=True)
+        except RuntimeError as error:
+            raise AudioError(
+                f"{name} is damaged or cut short ({str(error).rstrip('.')}). Copy, download or "
+                "record it again."
+            ) from error
+        if not len(block):
+            break
+        count += len(block)
+        yield block
+    if count < 0.98 * file.frames:  # MP3 says its length in a note, or it is estimated
+        lost = (file.frames - count) / file.samplerate
+        logger.warning("%s says that it is %.1f s longer than it is: cut short?", name, lost)
+
+
+def _read(file: soundfile.SoundFile, name: str) -> np.ndarray:
+    """All samples (samples, channels)."""
+    blocks = list(read_blocks(file, name)) or [np.zeros((0, file.channels), np.float32)]
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+@contextmanager
+def _opened(source: Path | bytes, head: bytes, name: str) -> Iterator[soundfile.SoundFile]:
     if not head:
-        raise AudioError(f"{name} is empty; was it saved or sent whole?")
+        raise AudioError(f"{name} is empty; was it saved or sent whole?", "empty")
     import soundfile
 
     _require_whole(head, source.stat().st_size if isinstance(source, Path) else len(source), name)
-    try:
-        opened = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source)
-    except (RuntimeError, TypeError) as error:  # TypeError: soundfile takes .raw as header-less
-        reason = str(error).rpartition("Error opening")[2].rpartition(">: ")[2].rstrip(".")
-        return _by_ffmpeg(source, head, name, reason)
-    with opened:
-        return _read(opened, name), opened.samplerate
+    with ExitStack() as stack:
+        try:
+            sound = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source)
+        except (RuntimeError, TypeError) as error:  # TypeError: takes .raw as header-less
+            reason = str(error).rpartition("Error opening")[2].rpartition(">: ")[2].rstrip(".")
+            sound = stack.enter_context(_by_ffmpeg(source, head, name, reason))
+        with sound:
+            yield sound
 
 
 def _require_whole(head: bytes, size: int, name: str) -> None:
@@ -117,53 +191,46 @@ def _require_whole(head: bytes, size: int, name: str) -> None:
         )
 
 
-def _read(file: soundfile.SoundFile, name: str) -> np.ndarray:
-    """All samples (samples, channels); what is damaged is refused or, in MP3, said."""
-    try:
-        samples = file.read(dtype="float32", always_2d=True)
-    except RuntimeError as error:
-        raise AudioError(
-            f"{name} is damaged or cut short ({str(error).rstrip('.')}). Copy, download or record "
-            "it again."
-        ) from error
-    if len(samples) < 0.98 * file.frames:  # MP3 says its length in a note, or it is estimated
-        lost = (file.frames - len(samples)) / file.samplerate
-        logger.warning("%s says that it is %.1f s longer than it is: cut short?", name, lost)
-    return samples
-
-
-def _by_ffmpeg(source: Path | bytes, head: bytes, name: str, reason: str) -> tuple[np.ndarray, int]:
+@contextmanager
+def _by_ffmpeg(
+    source: Path | bytes, head: bytes, name: str, reason: str
+) -> Iterator[soundfile.SoundFile]:
+    """What ffmpeg makes of a file, through a temporary file: hours do not fit into memory."""
     for sign, meaning in _SIGNS:
         if head.lstrip().startswith(sign):
-            raise AudioError(f"{name} is {meaning}. {_READABLE}.")
+            raise AudioError(f"{name} is {meaning}. {_READABLE}.", "unsupported")
     program = shutil.which("ffmpeg")
     if program is None:
-        raise AudioError(_advice(head, name, reason))
-    if isinstance(source, Path):
-        return _run_ffmpeg(program, source, name, reason)
-    with tempfile.TemporaryDirectory() as folder:  # not a pipe: M4A has its index at the end
-        path = Path(folder) / "sound"
-        path.write_bytes(source)
-        return _run_ffmpeg(program, path, name, reason)
-
-
-def _run_ffmpeg(program: str, path: Path, name: str, reason: str) -> tuple[np.ndarray, int]:
+        raise AudioError(_advice(head, name, reason), "unsupported")
     import soundfile
 
+    with tempfile.TemporaryDirectory() as folder:
+        path, decoded = Path(folder) / "sound", Path(folder) / "decoded.wav"
+        if isinstance(source, bytes):  # not a pipe: M4A has its index at the end
+            path.write_bytes(source)
+        _run_ffmpeg(program, path if isinstance(source, bytes) else source, decoded, name, reason)
+        try:
+            sound = soundfile.SoundFile(decoded)
+        except RuntimeError as error:
+            message = f"{name} cannot be read. ffmpeg: its output is not sound."
+            raise AudioError(message) from error
+        with sound:
+            yield sound
+
+
+def _run_ffmpeg(program: str, path: Path, decoded: Path, name: str, reason: str) -> None:
     command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe"]
     command += ["-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", "pipe:1"]
-    done = subprocess.run(command, capture_output=True, check=False)
-    if done.returncode or not done.stdout:
+    with decoded.open("wb") as output:
+        done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, check=False)
+    if done.returncode or not decoded.stat().st_size:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         said = last[0].replace(f"file:{path}", "the file") if last else "no sound found"
         raise AudioError(
             f"{name} is not audio that can be read. libsndfile: {reason}; ffmpeg: {said}. "
-            f"{_READABLE}."
+            f"{_READABLE}.",
+            "unsupported",
         )
-    try:
-        return soundfile.read(io.BytesIO(done.stdout), dtype="float32", always_2d=True)
-    except RuntimeError as error:
-        raise AudioError(f"{name} cannot be read. ffmpeg: its output is not sound.") from error
 
 
 def _advice(head: bytes, name: str, reason: str) -> str:

@@ -27,7 +27,18 @@ class PtlabError(Exception):
 
 
 class AudioError(PtlabError):
-    """Sound that cannot be read or used: missing, empty, NaN, wrong shape or rate."""
+    """Sound that cannot be read or used: missing, empty, NaN, wrong shape or rate.
+
+    Attributes
+    ----------
+    kind : {"unreadable", "unsupported", "empty", "too_short"}
+        What is wrong: missing or damaged, a format or type that is not read, no samples at all,
+        or too few. A batch gives it as the status of the file.
+    """
+
+    def __init__(self, message: str, kind: str = "unreadable"):
+        super().__init__(message)
+        self.kind = kind
 
 
 class TextError(PtlabError):

@@ -12,6 +12,7 @@ __all__ = [
     "checked_rate",
     "checked_samples",
     "is_silent",
+    "mean_of_channels",
     "to_columns",
     "to_float",
     "to_mono",
@@ -23,6 +24,11 @@ MAX_CHANNELS = 32  # an array with more rows *and* columns is no sound
 SILENCE_PEAK = 1e-3  # -60 dBFS
 # Speech of unit variance peaks near 15; int16 counts kept as floats peak in the thousands.
 MAX_PEAK = 100.0
+NO_SAMPLES = "The sound is empty: it has no samples. Check the file or the recording."
+CANCELLED = (
+    "The channels cancel each other: their mean is silent (one is the other turned around). "
+    "Choose one with channel=0."
+)
 _FULL_SCALE = {"int8": 2**7, "int16": 2**15, "int32": 2**31}
 
 
@@ -40,7 +46,8 @@ def to_numpy(array: Any) -> np.ndarray:
     if not isinstance(array, list | np.ndarray) and not hasattr(array, "__array__"):
         raise AudioError(
             f"Cannot read sound from {type(array).__name__}; accepted are a path, bytes, an open "
-            "binary file, an array or tensor with its sampling_rate, or a dict of a data set."
+            "binary file, an array or tensor with its sampling_rate, or a dict of a data set.",
+            "unsupported",
         )
     try:
         return np.asarray(array)
@@ -67,10 +74,11 @@ def to_float(array: np.ndarray) -> np.ndarray:
     if name in _FULL_SCALE:
         return (array / _FULL_SCALE[name]).astype(np.float32)
     if not array.size:
-        raise AudioError("The array is empty; give at least one sample.")
+        raise AudioError("The array is empty; give at least one sample.", "empty")
     raise AudioError(
         f"Samples of type {name}, whose full scale is not known; accepted are int8, int16, int32, "
-        "uint8 and floats. For 16-bit counts use array.astype('int16')."
+        "uint8 and floats. For 16-bit counts use array.astype('int16').",
+        "unsupported",
     )
 
 
@@ -107,7 +115,7 @@ def checked_samples(samples: np.ndarray) -> np.ndarray:
     (1, 1)
     """
     if not samples.size:
-        raise AudioError("The sound is empty: it has no samples. Check the file or the recording.")
+        raise AudioError(NO_SAMPLES, "empty")
     if not np.isfinite(samples).all():
         bad = int(np.sum(~np.isfinite(samples)))
         raise AudioError(
@@ -118,7 +126,8 @@ def checked_samples(samples: np.ndarray) -> np.ndarray:
     if peak > MAX_PEAK:
         raise AudioError(
             f"Float samples up to {peak:.0f}, but full scale is 1; integer counts kept as floats "
-            "must be divided by 32768 (16 bits), or use array.astype('int16')."
+            "must be divided by 32768 (16 bits), or use array.astype('int16').",
+            "unsupported",
         )
     return samples
 
@@ -136,13 +145,21 @@ def to_mono(samples: np.ndarray, channel: int | None) -> np.ndarray:
         if channel not in range(count):
             raise AudioError(f"channel={channel!r}, but there are {count}, counted from 0.")
         return samples[:, channel]
-    waveform = samples.mean(axis=1, dtype=np.float32)
+    waveform = mean_of_channels(samples)
     if count > 1 and is_silent(waveform) and not is_silent(samples[:, 0]):
-        raise AudioError(
-            "The channels cancel each other: their mean is silent (one is the other turned "
-            "around). Choose one with channel=0."
-        )
+        raise AudioError(CANCELLED, "unsupported")
     return waveform
+
+
+def mean_of_channels(samples: np.ndarray) -> np.ndarray:
+    """(samples, channels) -> (samples,), float32.
+
+    Examples
+    --------
+    >>> mean_of_channels(np.array([[0.5, 1.0]])).tolist()
+    [0.75]
+    """
+    return samples.mean(axis=1, dtype=np.float32)
 
 
 def is_silent(waveform: np.ndarray) -> bool:
@@ -169,6 +186,7 @@ def checked_rate(rate: Any, name: str) -> int:
     if not number or rate != rate or not low <= rate <= high or int(rate) != rate:
         raise AudioError(
             f"{name}={rate!r}; expected a whole number of Hz from {low} to {high}, often 16000, "
-            "44100 or 48000."
+            "44100 or 48000.",
+            "unsupported",
         )
     return int(rate)

@@ -22,6 +22,8 @@ from ptlab.windows import check_windows, stitched_log_probs
 
 __all__ = ["Transcriber", "hf_pipeline", "transcribe"]
 
+UNTIMED = Timing(0.0, 0.0, 0.0)
+
 
 def transcribe(
     audio: Any, sampling_rate: int | None = None, model: str | SpeechModel | None = None
@@ -165,6 +167,27 @@ class Transcriber:
             batch_size=self.batch_size,
         )
 
+    def from_log_probs(
+        self,
+        log_probs: np.ndarray,
+        duration_s: float,
+        *,
+        windows: int = 1,
+        timing: Timing = UNTIMED,
+    ) -> Transcription:
+        """The transcription of log-probs ``(frames, vocab)`` that the model gave for a sound.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> transcriber = Transcriber("mini")
+        >>> log_probs, windows = transcriber.log_probs(np.zeros(16_000, "float32"))
+        >>> transcriber.from_log_probs(log_probs, 1.0, windows=windows).duration_s
+        1.0
+        """
+        found = self._recognized(log_probs, duration_s)
+        return self._transcription(found, duration_s, windows, timing)
+
     def _run(
         self,
         audio: Any,
@@ -177,12 +200,16 @@ class Transcriber:
         loaded = time.perf_counter()
         log_probs, windows = self.log_probs(sound.waveform)
         done = time.perf_counter()
-        words, calibrated = words_of(log_probs, sound.duration_s)
-        text = " ".join(w.text for w in words)
+        found = words_of(log_probs, sound.duration_s)
         timing = Timing(loaded - start, done - loaded, time.perf_counter() - start)
-        return Transcription(
-            text, words, sound.duration_s, self.model.name, windows, timing, calibrated
-        )
+        return self._transcription(found, sound.duration_s, windows, timing)
+
+    def _transcription(
+        self, found: tuple[tuple[Word, ...], bool], duration_s: float, windows: int, timing: Timing
+    ) -> Transcription:
+        words, calibrated = found
+        text = " ".join(w.text for w in words)
+        return Transcription(text, words, duration_s, self.model.name, windows, timing, calibrated)
 
     def _recognized(
         self, log_probs: np.ndarray, duration_s: float

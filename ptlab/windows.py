@@ -10,7 +10,7 @@ Memory for the model is that of ``batch_size`` windows, whatever the length.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,7 @@ from ptlab.errors import PtlabError
 if TYPE_CHECKING:
     from ptlab.speech_model import SpeechModel
 
-__all__ = ["check_windows", "stitched_log_probs"]
+__all__ = ["check_windows", "cut_windows", "join_windows", "stitched_log_probs"]
 
 CALM_FRAMES = 9  # over which the windows must be sure of silence at a seam
 LEAST_OVERLAP = 4  # frames, so that quarters can be left out
@@ -65,18 +65,57 @@ def stitched_log_probs(
     >>> log_probs.shape, windows
     ((249, 46), 3)
     """
+    windows = list(cut_windows(model, [waveform], window_s, overlap_s))
+    return join_windows(model, _runs(model, windows, batch_size)), len(windows)
+
+
+def cut_windows(
+    model: SpeechModel, blocks: Iterable[np.ndarray], window_s: float, overlap_s: float
+) -> Iterator[tuple[int, np.ndarray]]:
+    """First sample and waveform of each window of a sound that comes in blocks (samples,).
+
+    The last window may be shorter, and is there even if there is no sound at all.
+
+    Examples
+    --------
+    >>> import ptlab
+    >>> model = ptlab.load_model("mini", device="cpu")
+    >>> blocks = [np.zeros(30_000), np.zeros(50_000)]
+    >>> [(start, len(w)) for start, w in cut_windows(model, blocks, 2.0, 0.5)]
+    [(0, 32000), (24000, 32000), (48000, 32000)]
+    """
     window, overlap = _samples(model, window_s), _samples(model, overlap_s)
-    if len(waveform) <= window:
-        return model.log_probs([waveform])[0], 1
-    starts = list(range(0, len(waveform) - overlap, window - overlap))
-    runs = _runs(model, waveform, starts, window, batch_size)
-    first, left = next(runs)
-    pieces = []
-    for start, right in runs:
-        seam = _seam(model, left, right, start - first)
-        pieces.append(left[:seam])
-        first, left = first + seam, right[first + seam - start :]
-    return np.concatenate([*pieces, left]), len(starts)
+    start, held = 0, np.zeros(0, np.float32)
+    for block in blocks:
+        held = np.concatenate([held, block]) if len(held) else block
+        while len(held) > window:  # only then is it known that another window comes
+            yield start, held[:window]
+            start, held = start + window - overlap, held[window - overlap :]
+    yield start, held
+
+
+def join_windows(model: SpeechModel, runs: Iterable[tuple[int, np.ndarray]]) -> np.ndarray:
+    """Log-probs ``(frames, vocab)`` of a sound from the first sample and log-probs of its windows.
+
+    Windows come in order. The rule of the seams is at the top of this module.
+
+    Examples
+    --------
+    >>> import ptlab
+    >>> model = ptlab.load_model("mini", device="cpu")
+    >>> runs = [(s, model.log_probs([np.zeros(32_000)])[0]) for s in (0, 24_000, 48_000)]
+    >>> join_windows(model, runs).shape
+    (249, 46)
+    """
+    pieces, first, left = [], 0, None
+    for sample, right in runs:
+        start = sample // model.hop
+        if left is not None:
+            seam = _seam(model, left, right, start - first)
+            pieces.append(left[:seam])
+            first, right = first + seam, right[first + seam - start :]
+        left = right
+    return np.concatenate([*pieces, left])
 
 
 def _samples(model: SpeechModel, seconds: float) -> int:
@@ -85,14 +124,12 @@ def _samples(model: SpeechModel, seconds: float) -> int:
 
 
 def _runs(
-    model: SpeechModel, waveform: np.ndarray, starts: list[int], window: int, batch_size: int
+    model: SpeechModel, windows: list[tuple[int, np.ndarray]], batch_size: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """First frame and log-probs of each window, ``batch_size`` windows in the model at once."""
-    for i in range(0, len(starts), batch_size):
-        chosen = starts[i : i + batch_size]
-        cut = [waveform[s : s + window] for s in chosen]
-        matrices = model.log_probs(cut, batch_size=batch_size)
-        yield from zip((s // model.hop for s in chosen), matrices, strict=True)
+    """First sample and log-probs of each window, ``batch_size`` windows in the model at once."""
+    for i in range(0, len(windows), batch_size):
+        starts, waveforms = zip(*windows[i : i + batch_size], strict=True)
+        yield from zip(starts, model.log_probs(waveforms, batch_size=batch_size), strict=True)
 
 
 def _seam(model: SpeechModel, left: np.ndarray, right: np.ndarray, begin: int) -> int:
