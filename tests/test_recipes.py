@@ -61,7 +61,7 @@ def network():
         do_stable_layer_norm=True,
         num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=4,
-        mask_time_prob=0.0,
+        mask_time_prob=0.05,
         pad_token_id=0,
     )
     model = Wav2Vec2ForCTC(config).eval()
@@ -137,6 +137,32 @@ def test_dropped_channels_are_dropped_for_a_whole_clip(network) -> None:
     waveforms, lengths = torch.randn(1, 6_000), torch.tensor([18])
     one, two = (FastForward(network, 2, dropout=0.2)(waveforms, lengths)[0] for _ in range(2))
     assert not torch.allclose(one, two)
+
+
+def test_views_of_a_clip_are_the_clip_behind_other_masks(network) -> None:
+    torch = pytest.importorskip("torch")
+    from fast_wav2vec2 import FastForward
+
+    torch.manual_seed(1)
+    forward, waveforms, lengths = FastForward(network, 2), torch.randn(2, 6_000), [18, 12]
+    mask = torch.zeros(4, 18, dtype=torch.bool)
+    mask[2:, 3:6] = True
+    both = forward(waveforms, torch.tensor(lengths * 2), mask)[0]
+    for view, rows in enumerate((mask[:2], mask[2:])):
+        alone = forward(waveforms, torch.tensor(lengths), rows)[0]
+        torch.testing.assert_close(both[2 * view : 2 * view + 2], alone, rtol=1e-4, atol=2e-5)
+    assert not torch.allclose(both[:2], both[2:])
+
+
+def test_disagreement_is_the_divergence_both_ways_over_valid_frames() -> None:
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(2)
+    log_probs, lengths = torch.randn(2, 5, 4).log_softmax(-1), torch.tensor([3, 3])
+    p, q = log_probs[0, :3].double(), log_probs[1, :3].double()
+    expected = (p.exp() * (p - q)).sum() + (q.exp() * (q - p)).sum()
+    found = train_mini.disagreement(log_probs, lengths, 2)
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    assert float(train_mini.disagreement(log_probs, lengths, 1)) == 0
 
 
 @pytest.mark.parametrize("kernel, stride", [(10, 5), (3, 2), (2, 2)])  # all that wav2vec2 has

@@ -129,9 +129,12 @@ class FastForward:
         """Logits ``(batch, frames, vocab)`` and the inner layer ``(batch, frames, hidden)``.
 
         ``lengths`` are valid frames; ``mask`` (batch, frames) marks frames that SpecAugment hides.
+        With a mask (and lengths) for a multiple of the batch, every waveform is seen so often, each
+        time behind another mask: rows ``batch`` apart are the same waveform.
         """
         w = self.model.wav2vec2
         x, _ = w.feature_projection(self.features(waveforms))
+        x = x.repeat(len(lengths) // len(x), 1, 1)
         x = drop_channels(x, self.dropout)
         if mask is not None:
             x = torch.where(mask.unsqueeze(-1), w.masked_spec_embed.to(x.dtype), x)

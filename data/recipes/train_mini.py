@@ -127,23 +127,40 @@ def time_mask(lengths: Tensor, frames: int, rng: np.random.Generator, share: flo
     return mask
 
 
-def losses(forward, phone_head: nn.Module, batch: tuple, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """CTC loss per character and phone cross-entropy per frame."""
+def losses(
+    forward, phone_head: nn.Module, batch: tuple, mask: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """CTC loss per character, phone cross-entropy per frame, disagreement per character.
+
+    ``mask`` may have rows for several views of the batch. Views of one clip shall agree:
+    consistency regularization (Yao et al. 2024, arXiv 2410.05101).
+    """
     waves, lengths, labels, phones = batch
+    views = len(mask) // len(lengths)
+    lengths, phones, labels = lengths.repeat(views), phones.repeat(views, 1), labels * views
     with torch.autocast("cpu", torch.bfloat16):
         logits, inner = forward(waves, lengths, mask)
         guesses = phone_head(inner)
     counts = torch.tensor([len(x) for x in labels])
     targets = torch.tensor([i for x in labels for i in x])
-    log_probs = logits.float().log_softmax(-1).transpose(0, 1)
-    ctc = (
-        F.ctc_loss(log_probs, targets, lengths, counts, reduction="sum", zero_infinity=True)
-        / counts.sum()
-    )
+    log_probs = logits.float().log_softmax(-1)
+    by_time = log_probs.transpose(0, 1)
+    ctc = F.ctc_loss(by_time, targets, lengths, counts, reduction="sum", zero_infinity=True)
     known = phones != NO_PHONE
     cross = F.cross_entropy(guesses[known].float(), phones[known], reduction="sum")
     cross = cross / max(1, int(known.sum()))
-    return ctc, cross
+    apart = disagreement(log_probs, lengths, views)
+    return ctc / counts.sum(), cross, apart / counts.sum()
+
+
+def disagreement(log_probs: Tensor, lengths: Tensor, views: int) -> Tensor:
+    """KL divergence from each view to the other, which is held fixed, summed over valid frames."""
+    if views == 1:
+        return torch.zeros(())
+    valid = torch.arange(log_probs.shape[1]) < lengths[:, None]
+    other = log_probs.roll(len(lengths) // views, 0).detach()
+    apart = F.kl_div(log_probs, other, reduction="none", log_target=True).sum(-1)
+    return apart[valid].sum()
 
 
 class Schedule:
@@ -251,11 +268,12 @@ def train(rank: int, args: argparse.Namespace) -> None:
         if done.item():
             break
         batch = collate(examples)
-        mask = time_mask(batch[1], batch[3].shape[1], rng, args.time_mask * schedule.limits()[1])
-        ctc, cross = losses(forward, phone_head, batch, mask)
+        share = args.time_mask * schedule.limits()[1]
+        mask = time_mask(batch[1].repeat(args.views), batch[3].shape[1], rng, share)
+        ctc, cross, apart = losses(forward, phone_head, batch, mask)
         for p in everything:
             p.grad = None
-        (ctc + schedule.phone_weight() * cross).backward()
+        (ctc + schedule.phone_weight() * cross + args.consistency * apart).backward()
         for p in everything:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         average_gradients(everything)
@@ -268,13 +286,13 @@ def train(rank: int, args: argparse.Namespace) -> None:
         with torch.no_grad():
             weight = 1 - min(0.998, (step + 1) / (step + 20))
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), weight)
-        running.append((ctc.item(), cross.item()))
+        running.append((ctc.item(), cross.item(), apart.item()))
         if rank == 0 and step % 50 == 0:
             now = time.time()
-            c, x = np.mean(running[-50:], axis=0)
+            c, x, a = np.mean(running[-50:], axis=0)
             print(
                 f"{schedule.gone:.3f} step {step} {audio_s / 3600:.2f} h ctc {c:.3f} phone {x:.3f} "
-                f"{(now - window) / 50:.2f} s/step lr {schedule.lr(step):.2f}",
+                f"apart {a:.3f} {(now - window) / 50:.2f} s/step lr {schedule.lr(step):.2f}",
                 flush=True,
             )
             window = now
@@ -362,6 +380,8 @@ def main() -> None:
     parser.add_argument("--adam-lr", type=float, default=1.5e-3)
     parser.add_argument("--strength", type=float, default=0.5, help="of the augmentation, 0 to 1")
     parser.add_argument("--time-mask", type=float, default=0.12, help="share of frames hidden")
+    parser.add_argument("--views", type=int, default=1, help="of every clip, behind other masks")
+    parser.add_argument("--consistency", type=float, default=0.2, help="weight of disagreement")
     parser.add_argument("--dropout", type=float, default=0.0, help="of whole channels")
     parser.add_argument("--frozen-convolutions", type=int, default=0, help="first layers kept")
     parser.add_argument("--save-every", type=float, default=480)
