@@ -14,7 +14,13 @@ import numpy as np
 
 from ptlab import ctc
 from ptlab.audio import load_audio
-from ptlab.confidence import Calibrator, frame_confidence, segment_confidence, word_confidence
+from ptlab.confidence import (
+    Calibrator,
+    frame_confidence,
+    path_confidence,
+    segment_confidence,
+    word_confidence,
+)
 from ptlab.models import SpeechModel, load_model, read_calibration
 from ptlab.text import encode, writable_text
 from ptlab.transcription import Character, Timing, Transcription, Word
@@ -215,14 +221,18 @@ class Transcriber:
         self, log_probs: np.ndarray, duration_s: float
     ) -> tuple[tuple[Word, ...], bool]:
         fitted = self.calibrator
-        how = {"method": fitted.method, "alpha": fitted.alpha} if fitted else {}
-        scores = frame_confidence(log_probs, **how)
+        how = fitted or Calibrator((0.0, 1.0), (0.0, 1.0))  # as it is
+        scores = frame_confidence(log_probs, how.method, how.alpha)
+
+        def judge(words: list[ctc.Segment], marks: list[list[float]]) -> list[float]:
+            raw = np.array([word_confidence(m, how.aggregate) for m in marks])
+            return how(raw * path_confidence(log_probs, words) ** how.path).tolist()
+
         words = self._words(
             ctc.char_segments(log_probs, None, self.model.vocabulary, self.model.blank),
             duration_s,
             lambda letter: segment_confidence(scores, letter),
-            fitted.aggregate if fitted else "min",
-            lambda score: float(fitted(score)) if fitted else score,
+            judge,
         )
         return words, fitted is not None
 
@@ -235,6 +245,7 @@ class Transcriber:
             ctc.char_segments(log_probs, tokens, vocabulary, blank),
             duration_s,
             lambda letter: segment_confidence(probs[:, ids[letter.text]], letter),
+            lambda _, marks: [word_confidence(m) for m in marks],
         )
         return words, False
 
@@ -243,18 +254,19 @@ class Transcriber:
         characters: list[ctc.Segment],
         duration_s: float,
         score: Callable[[ctc.Segment], float],
-        aggregate: str = "min",
-        calibrate: Callable[[float], float] = float,
+        judge: Callable[[list[ctc.Segment], list[list[float]]], list[float]],
     ) -> tuple[Word, ...]:
+        """Words whose letters have the confidence ``score(letter)``; ``judge`` says the words'."""
+        found = ctc.word_segments(characters)
+        marks = [[score(letter) for letter in letters] for _, letters in found]
+        sure = judge([word for word, _ in found], marks)
         words = []
-        for word, letters in ctc.word_segments(characters):
-            marks = [score(c) for c in letters]
-            sure = calibrate(word_confidence(marks, aggregate))
+        for (word, letters), of_letters, of_word in zip(found, marks, sure, strict=True):
             spelled = tuple(
                 Character(c.text, *self._times(c, duration_s), mark)
-                for c, mark in zip(letters, marks, strict=True)
+                for c, mark in zip(letters, of_letters, strict=True)
             )
-            words.append(Word(word.text, *self._times(word, duration_s), sure, spelled))
+            words.append(Word(word.text, *self._times(word, duration_s), of_word, spelled))
         return tuple(words)
 
     def _times(self, segment: ctc.Segment, duration_s: float) -> tuple[float, float]:

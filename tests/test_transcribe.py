@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptlab import ctc
-from ptlab.confidence import Calibrator
+from ptlab.confidence import Calibrator, path_confidence
 from ptlab.errors import AlignmentError, AudioError, PtlabError, TextError
 from ptlab.models import load_model
 from ptlab.text import VOCABULARY
@@ -203,6 +203,22 @@ def test_a_calibration_beside_the_weights_is_used(tiny_folder, tmp_path, speechl
         assert after.confidence == pytest.approx(0.25 + 0.5 * letters)
     check = [w for w in result.words if w.start_s < w.end_s]
     assert all(a.end_s <= b.start_s for a, b in itertools.pairwise(check))
+
+
+def test_the_score_of_a_word_may_hold_the_path_over_its_gaps(tiny_model):
+    logits = np.random.default_rng(3).normal(size=(99, len(VOCABULARY)))
+    logits[:, VOCABULARY.index("|")] += 2
+    log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    transcriber = Transcriber(tiny_model)
+    plain = transcriber.from_log_probs(log_probs, 2.0)
+    transcriber.calibrator = Calibrator((0.0, 1.0), (0.0, 1.0), path=0.1)
+    result = transcriber.from_log_probs(log_probs, 2.0)
+    letters = ctc.char_segments(log_probs, None, VOCABULARY)
+    paths = path_confidence(log_probs, [word for word, _ in ctc.word_segments(letters)])
+    assert len(paths) == len(result.words) > 5
+    for word, before, path in zip(result.words, plain.words, paths, strict=True):
+        assert word.confidence == pytest.approx(before.confidence * path**0.1)
+        assert word.confidence < before.confidence and word.characters == before.characters
 
 
 def test_a_model_with_a_space_for_a_delimiter_and_one_without_any():

@@ -33,6 +33,7 @@ from ptlab.transcription import Transcription, Word
 ASSETS = Path(__file__).resolve().parents[2] / "ptlab" / "assets" / "mini"
 METHODS = (("max_prob", 1 / 3), ("tsallis", 1 / 2), ("tsallis", 1 / 3))
 AGGREGATES = ("min", "mean", "prod")
+PATHS = (0.0, 0.5, 1.0)
 
 
 def write_model(source: Path, folder: Path) -> None:
@@ -94,13 +95,15 @@ def calibrate(folder: Path) -> dict:
     references = [normalize_text(text) for text in corpus.frame.text]
     transcriber, tried = Transcriber(str(folder), device="cpu"), []
     transcriber.offset_s = 0.0
-    for (method, alpha), aggregate in product(METHODS, AGGREGATES):
-        how = {"method": method, "alpha": alpha, "aggregate": aggregate}
+    sounds = [corpus.audio(i) for i in range(len(corpus))]
+    heard = [(transcriber.log_probs(s.waveform)[0], s.duration_s) for s in sounds]
+    for (method, alpha), aggregate, path in product(METHODS, AGGREGATES, PATHS):
+        how = {"method": method, "alpha": alpha, "aggregate": aggregate, "path": path}
         transcriber.calibrator = Calibrator((0.0, 1.0), (0.0, 1.0), **how)
-        results = transcribe_all(transcriber, corpus)
+        results = [transcriber.from_log_probs(*one) for one in heard]
         scores, correct = word_scores(results, references)
         tried.append((auroc(scores, correct), how, scores, correct))
-        print(f"{method} {alpha:.2f} {aggregate}: AUROC {tried[-1][0]:.3f} on dev", flush=True)
+        print(f"{how}: AUROC {tried[-1][0]:.3f} on dev", flush=True)
     _, how, scores, correct = max(tried, key=lambda row: row[0])
     errors = boundary_errors(results, [corpus.words(i) for i in range(len(corpus))])
     offset_s = -float(np.median(errors))
