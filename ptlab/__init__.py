@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "audio": ("SAMPLE_RATE", "Audio", "load_audio", "normalize", "resample"),
+    "batch": ("STATUSES", "BatchReport", "FileResult", "transcribe_files"),
     "confidence": (
         "Calibrator",
         "frame_confidence",
@@ -84,14 +85,18 @@ _ROOMS = {
     "plots": (
         "plot_alignment",
         "plot_asr_overview",
+        "plot_bars",
         "plot_confusions",
         "plot_errors",
         "plot_intervals",
+        "plot_listening_order",
         "plot_log_probs",
+        "plot_padding",
         "plot_pretraining",
         "plot_receptive_field",
         "plot_reliability",
         "plot_spectrogram",
+        "plot_throughput",
         "plot_waveform",
     ),
     "text": (

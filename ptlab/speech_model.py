@@ -17,6 +17,7 @@ import numpy as np
 
 from ptlab.audio import normalize
 from ptlab.errors import ModelError
+from ptlab.minibatches import plan
 
 if TYPE_CHECKING:
     import torch
@@ -227,19 +228,11 @@ class SpeechModel:
 
     def _batches(self, lengths: list[int], batch_size: int | None) -> Iterator[list[int]]:
         """Indices of waveforms to run together, alike in length so that little is padded."""
-        order = sorted(
-            (i for i, n in enumerate(lengths) if self.frames(n)), key=lengths.__getitem__
-        )
+        heard = [i for i, n in enumerate(lengths) if self.frames(n)]
         most_samples = BATCH_SECONDS * self.sampling_rate if batch_size is None else math.inf
-        most = (batch_size or len(order)) if self.pads_exactly else 1
-        batch: list[int] = []
-        for i in order:
-            if batch and (len(batch) == most or (len(batch) + 1) * lengths[i] > most_samples):
-                yield batch
-                batch = []
-            batch.append(i)
-        if batch:
-            yield batch
+        most = (batch_size or math.inf) if self.pads_exactly else 1
+        for batch in plan([lengths[i] for i in heard], most_samples, most):
+            yield [heard[i] for i in batch]
 
     def _run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         import torch

@@ -1,0 +1,158 @@
+"""Many files to text: every input gets a result, whatever it is and whatever happens.
+
+Threads read and resample (`ptlab.batch_reader`); windows of several files are put together into
+mini-batches of similar lengths (`ptlab.minibatches`); each file is put together again from its
+windows, decoded as `Transcriber` does it (`ptlab.batch_run`), and written to a journal at once
+(`ptlab.journal`). What is held in memory depends on ``batch_s``, not on the number of files or
+their length.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ptlab.batch_inputs import find_sources
+from ptlab.batch_progress import Progress
+from ptlab.batch_report import BatchReport, StoredResults
+from ptlab.batch_run import BatchRun
+from ptlab.errors import PtlabError
+from ptlab.file_result import STATUSES, FileResult
+from ptlab.journal import Journal
+from ptlab.transcribe import Transcriber
+
+if TYPE_CHECKING:
+    from ptlab.speech_model import SpeechModel
+
+__all__ = ["STATUSES", "BatchReport", "FileResult", "transcribe_files"]
+
+JOBS = 2
+
+
+def transcribe_files(
+    inputs: Any,
+    model: str | os.PathLike[str] | SpeechModel | Transcriber | None = None,
+    *,
+    column: str | None = None,
+    journal: str | os.PathLike[str] | None = None,
+    batch_s: float = 80.0,
+    window_s: float | None = None,
+    overlap_s: float | None = None,
+    jobs: int | None = None,
+    progress: bool = True,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> BatchReport:
+    """Transcribe many files, of which none can stop the others.
+
+    The text of a file is what ``Transcriber(model).transcribe(file)`` gives, whatever else is in
+    the batch: its padding is never decoded, and models whose batches cannot be exact are run one
+    window at a time. (In float32, that is. In float16 the order of rounding depends on the batch.)
+
+    Parameters
+    ----------
+    inputs
+        A path, a folder (with all below it), a glob, a csv or tsv file, a pandas frame, a
+        `datasets.Dataset`, a `Corpus`, or a list of paths or rows.
+    model
+        A `Transcriber`, a `SpeechModel`, or what `load_model` takes.
+    column : str, optional
+        Of a table or data set, where the sounds are; by default ``path``, ``file`` or ``audio``.
+    journal : path, optional
+        A file to which every result is written as soon as it is there. Run again with the same
+        journal, and only what is missing is done: files that changed, files that could not be
+        read, and everything if model, windows or ptlab's version are others.
+    batch_s : float
+        Seconds of audio, padding included, that the model hears at once. They get fewer by
+        themselves when memory runs out.
+    window_s, overlap_s : float, optional
+        As in `Transcriber`, whose they are by default.
+    jobs : int, optional
+        Threads that read and resample.
+    progress : bool
+        Whether to show a bar.
+    device, dtype
+        As in `load_model`.
+
+    Returns
+    -------
+    BatchReport
+        A result for every input, in their order. The same content twice is run once and has two
+        results. Ctrl-C and SIGTERM end the run early: files that are not done have no result then,
+        ``report.interrupted`` is true and ``report.missing`` names them.
+
+    Raises
+    ------
+    DataError
+        If there are no such inputs, or the journal is none or is in use.
+    ModelError
+        If the model cannot be loaded.
+    PtlabError
+        If an option is out of range.
+
+    Examples
+    --------
+    >>> import ptlab
+    >>> clips = ptlab.load_corpus("test").frame.file[:2].tolist()
+    >>> report = ptlab.transcribe_files([*clips, "no such file.wav"], progress=False)
+    >>> report.counts
+    {'ok': 2, 'unreadable': 1}
+    >>> report[0].text == ptlab.transcribe(clips[0]).text
+    True
+    >>> print(report.failed[0].message)
+    No file 'no such file.wav'; check the path and the current folder.
+    """
+    if not batch_s > 0 or (jobs is not None and jobs < 1):
+        raise PtlabError(f"batch_s={batch_s} and jobs={jobs}; batch_s is above 0, jobs 1 or more.")
+    sources = find_sources(inputs, column)
+    transcriber = _transcriber(model, window_s, overlap_s, device, dtype)
+    start, interrupted = time.perf_counter(), False
+    with Journal(journal, {}) as written, Progress(sources, progress) as bar:
+        run = BatchRun(sources, transcriber, written, bar, batch_s)
+        try:
+            with _stop_signals():
+                run.go(jobs or JOBS)
+        except KeyboardInterrupt:
+            interrupted = True
+    numbers = range(sources.count)
+    return BatchReport(
+        StoredResults([run.entries[i] for i in numbers if i in run.entries], written.read),
+        transcriber.model.name,
+        time.perf_counter() - start,
+        run.heard_s,
+        tuple(run.batches.downgrades),
+        (*sources.notes, *run.notes()),
+        interrupted,
+        tuple(sources.get(i).name for i in numbers if i not in run.entries),
+    )
+
+
+def _transcriber(
+    model: Any, window_s: float | None, overlap_s: float | None, device: str, dtype: str
+) -> Transcriber:
+    given = {"window_s": window_s, "overlap_s": overlap_s}
+    options = {name: value for name, value in given.items() if value is not None}
+    if not isinstance(model, Transcriber):
+        return Transcriber(model, device=device, dtype=dtype, **options)
+    if options:
+        raise PtlabError("window_s and overlap_s are those of the Transcriber; set them there.")
+    return model
+
+
+@contextmanager
+def _stop_signals() -> Iterator[None]:
+    """SIGTERM, unless it is handled already, ends a run as Ctrl-C does."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,209 @@
+"""One run over a batch: from windows that are read to results that are written."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ptlab.batch_inputs import Sources
+from ptlab.batch_progress import Progress
+from ptlab.batch_reader import AudioQueue, Heard, Known, Reader, Window, failure
+from ptlab.file_result import FileResult
+from ptlab.journal import Entry, Journal
+from ptlab.minibatches import MiniBatches, free_memory, is_out_of_memory
+from ptlab.sound_stream import SoundStream
+from ptlab.transcribe import Transcriber
+from ptlab.windows import cut_windows, join_windows
+
+__all__ = ["BatchRun"]
+
+LOOK_AHEAD = 4  # mini-batches of audio among which windows of like lengths are looked for
+LEAST_WINDOW_S = 2.0  # below, hardly a word fits into a window
+NO_WORDS = "No word was recognised in it. Listen to it: is it speech?"
+_AUDIBLE = ("ok", "silent")  # statuses of what has been read and goes to the model
+
+
+@dataclass
+class _Pieces:
+    """What there is of a file so far."""
+
+    result: FileResult | None = None  # without text; comes when the file has been read
+    log_probs: dict[int, np.ndarray] = field(default_factory=dict)  # by the window's first sample
+    model_s: float = 0.0
+    error: Exception | None = None  # of the model
+
+    @property
+    def done_for(self) -> bool:
+        """Whether it will have no text, or not from these windows."""
+        return bool(self.error or (self.result and self.result.status not in _AUDIBLE))
+
+    @property
+    def complete(self) -> bool:
+        return self.result is not None and (
+            self.done_for or len(self.log_probs) == self.result.windows
+        )
+
+
+class BatchRun:
+    """Where each file of a batch stands.
+
+    Attributes
+    ----------
+    entries : dict of int to (str, Entry)
+        Name and result of each file that is done, by its number.
+    heard_s : float
+        Seconds of audio that the model has heard.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        transcriber: Transcriber,
+        journal: Journal,
+        progress: Progress,
+        batch_s: float,
+    ):
+        self.sources, self.transcriber, self.journal = sources, transcriber, journal
+        self.progress, self.model = progress, transcriber.model
+        self.batches = MiniBatches(self.model, batch_s)
+        self.look_ahead_s = LOOK_AHEAD * batch_s
+        # The model waits until look_ahead_s are there, so there must be room for one window more.
+        self.queue = AudioQueue(self.look_ahead_s + transcriber.window_s)
+        self.entries: dict[int, tuple[str, Entry]] = {}
+        self.heard_s = 0.0
+        self._resumed = 0
+        self._before = frozenset(journal.known)
+        self._pieces: dict[int, _Pieces] = defaultdict(_Pieces)
+        self._twins: dict[str, list[Known]] = defaultdict(list)
+
+    def go(self, jobs: int) -> None:
+        """Do all files; `KeyboardInterrupt` leaves what is done in ``entries`` and journal."""
+        transcriber = self.transcriber
+        reader = Reader(
+            self.sources, self.queue, self.model, transcriber.window_s, transcriber.overlap_s,
+            self.journal.known,
+        )  # fmt: skip
+        try:
+            reader.start(jobs)
+            while items := self.queue.take(self.look_ahead_s):
+                self._take_in(items)
+        finally:
+            reader.stop()
+
+    def notes(self) -> tuple[str, ...]:
+        """What the report should say about the run."""
+        notes = []
+        if self.batches.most == 1:
+            notes.append(f"{self.model.name!r} hears one window at a time: padding changes it.")
+        if self._resumed:
+            notes.append(f"{self._resumed} files were done before, says the journal.")
+        return tuple(notes)
+
+    def _take_in(self, items: list[Any]) -> None:
+        for item in items:
+            if isinstance(item, Heard):
+                self._pieces[item.file].result = item.result
+            elif isinstance(item, Known):
+                self._recall(item)
+        self._run([i for i in items if isinstance(i, Window)])
+        for item in items:
+            if isinstance(item, Heard):  # without windows, or with all of them done before
+                self._finish_if_complete(item.file)
+
+    def _recall(self, item: Known) -> None:
+        entry = self.journal.known.get(item.digest)
+        if entry is None:  # the other file of the same content is still under way
+            self._twins[item.digest].append(item)
+        else:
+            self._resumed += item.digest in self._before
+            self._note(item.file, item.name, entry)
+
+    def _run(self, windows: list[Window]) -> None:
+        wanted = [w for w in windows if not self._pieces[w.file].done_for]
+        for outcome in self.batches.run([w.waveform for w in wanted]):
+            window = wanted[outcome.index]
+            pieces = self._pieces[window.file]
+            pieces.model_s += outcome.seconds
+            if outcome.log_probs is None:
+                pieces.error = outcome.error
+            else:
+                pieces.log_probs[window.start] = outcome.log_probs
+            self._finish_if_complete(window.file)
+            self.queue.release(window.seconds)
+        self.queue.release(sum(w.seconds for w in windows) - sum(w.seconds for w in wanted))
+
+    def _finish_if_complete(self, number: int) -> None:
+        if number in self._pieces and self._pieces[number].complete:
+            self._finish(number, self._pieces.pop(number))
+
+    def _finish(self, number: int, pieces: _Pieces) -> None:
+        result = pieces.result
+        if result.status in _AUDIBLE:
+            try:
+                result = self._with_text(number, pieces)
+            except Exception as error:  # one result for every file, whatever is wrong with it
+                result = failure(replace(result, model_s=pieces.model_s), error)
+        entry = self.journal.write(replace(result, model=self.model.name))
+        heard_s = result.duration_s if result.windows else 0.0
+        self._note(number, result.path, entry, heard_s)
+        for twin in self._twins.pop(result.digest, ()):
+            self._note(twin.file, twin.name, entry)
+
+    def _note(self, number: int, name: str, entry: Entry, heard_s: float = 0.0) -> None:
+        self.entries[number] = (name, entry)
+        self.heard_s += heard_s
+        self.progress.done(number, entry, heard_s)
+
+    def _with_text(self, number: int, pieces: _Pieces) -> FileResult:
+        if pieces.error is None:
+            log_probs = join_windows(self.model, sorted(pieces.log_probs.items()))
+            return self._decoded(pieces.result, log_probs, pieces.model_s)
+        if is_out_of_memory(pieces.error):
+            return self._in_smaller_windows(number, pieces)
+        raise pieces.error
+
+    def _decoded(self, result: FileResult, log_probs: np.ndarray, model_s: float) -> FileResult:
+        start = time.perf_counter()
+        found = self.transcriber.from_log_probs(log_probs, result.duration_s)
+        if not found.words and result.status == "ok":
+            result = replace(result, status="empty", message=NO_WORDS)
+        return replace(
+            result,
+            text=found.text,
+            words=found.words,
+            confidence=found.confidence if found.words else None,
+            calibrated=found.calibrated,
+            model_s=model_s,
+            total_s=result.load_s + model_s + time.perf_counter() - start,
+        )
+
+    def _in_smaller_windows(self, number: int, pieces: _Pieces) -> FileResult:
+        """Read a file again, and run it by one window at a time, half as long, until it fits."""
+        window_s = self.transcriber.window_s / 2
+        while window_s >= LEAST_WINDOW_S:
+            start = time.perf_counter()
+            try:
+                log_probs, windows = self._by_windows(self.sources.get(number).content, window_s)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            else:
+                note = f"out of memory: heard in windows of {window_s:g} s"
+                self.batches.downgrades.append(f"{pieces.result.path}: {note}")
+                result = replace(pieces.result, windows=windows, downgrades=(note,))
+                model_s = pieces.model_s + time.perf_counter() - start
+                return self._decoded(result, log_probs, model_s)
+            free_memory()
+            window_s /= 2
+        raise pieces.error
+
+    def _by_windows(self, content: Any, window_s: float) -> tuple[np.ndarray, int]:
+        sound = SoundStream(content, self.model.sampling_rate)
+        overlap_s = min(self.transcriber.overlap_s, window_s / 4)
+        windows = cut_windows(self.model, sound, window_s, overlap_s)
+        runs = [(first, self.model.log_probs([waveform])[0]) for first, waveform in windows]
+        return join_windows(self.model, runs), len(runs)
