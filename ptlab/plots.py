@@ -17,6 +17,7 @@ from matplotlib.textpath import TextPath
 
 from ptlab import ctc
 from ptlab.audio import SAMPLE_RATE, Audio
+from ptlab.batch_plots import plot_bars, plot_listening_order, plot_padding, plot_throughput
 from ptlab.diagrams import plot_asr_overview, plot_pretraining, plot_receptive_field
 from ptlab.errors import PtlabError
 from ptlab.metrics import align_words, ece, reliability
@@ -28,14 +29,18 @@ if TYPE_CHECKING:
 __all__ = [
     "plot_alignment",
     "plot_asr_overview",
+    "plot_bars",
     "plot_confusions",
     "plot_errors",
     "plot_intervals",
+    "plot_listening_order",
     "plot_log_probs",
+    "plot_padding",
     "plot_pretraining",
     "plot_receptive_field",
     "plot_reliability",
     "plot_spectrogram",
+    "plot_throughput",
     "plot_waveform",
 ]
 

@@ -86,6 +86,10 @@ def test_every_function_draws_on_the_axes_that_it_is_given(speechlike):
         plots.plot_receptive_field: (XLSR,),
         plots.plot_pretraining: (),
         plots.plot_asr_overview: (),
+        plots.plot_padding: ([[1.0, 2.0]],),
+        plots.plot_bars: (["a"], {"sound": [1.0]}),
+        plots.plot_listening_order: ([0.5, 0.9], [1, 0], [2.0, 2.0]),
+        plots.plot_throughput: ([1.0, 2.0], [0.1, 0.2]),
     }
     assert {f.__name__ for f in calls} == set(plots.__all__)
     for function, arguments in calls.items():
