@@ -235,7 +235,78 @@ def test_statuses_are_documented():
     }  # fmt: skip
 
 
-# --- memory of the reader ------------------------------------------------------------------------
+# --- memory --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_collection(monkeypatch):
+    """A full collection takes a tenth of a second where torch is loaded."""
+    for room in ("minibatches", "batch_run"):
+        monkeypatch.setattr(f"ptlab.{room}.free_memory", lambda: None)
+
+
+class Tight(Recorder):
+    """A model with room for so many seconds at once, padding included."""
+
+    def __init__(self, model, seconds):
+        super().__init__(model, [])
+        self._seconds = seconds
+
+    def log_probs(self, waveforms, **options):
+        if len(waveforms) * max(map(len, waveforms)) > self._seconds * RATE:
+            raise MemoryError
+        return super().log_probs(waveforms, **options)
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_batch_that_is_too_large_gets_smaller_and_no_text_changes(transcriber, paths, alone):
+    report = run(paths, Transcriber(Tight(transcriber.model, 6.0), **WINDOWS))
+    check(report, alone)
+    assert report.downgrades and all("went on with" in d for d in report.downgrades)
+    assert report.downgrades[0] in str(report)
+    assert not any(r.downgrades for r in report)  # their texts are as ever
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_window_that_is_too_large_is_cut_smaller(tiny_model, paths):
+    """The long file is heard as `Transcriber` with windows of a quarter hears it."""
+    options = {"window_s": 8.0, "overlap_s": 2.0}
+    report = run(paths, Transcriber(Tight(tiny_model, 3.0), **options))
+    for result, seconds in zip(report, SECONDS, strict=True):
+        fits = seconds < 3
+        window = options if fits else {"window_s": 2.0, "overlap_s": 0.5}
+        single = Transcriber(tiny_model, **window).transcribe(result.path)
+        assert (result.status, result.text) == ("ok", single.text)
+        assert result.windows == single.windows
+        assert result.downgrades == (() if fits else ("out of memory: heard in windows of 2 s",))
+    assert any(paths[-1] in d for d in report.downgrades)
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_what_fits_in_no_window_is_out_of_memory_and_the_rest_goes_on(tiny_model, paths, alone):
+    report = run(paths, Transcriber(Tight(tiny_model, 1.5), **WINDOWS))
+    statuses = ["ok" if s < 1.5 else "out_of_memory" for s in SECONDS]
+    assert [r.status for r in report] == statuses
+    check([r for r in report if r.status == "ok"], alone)
+    assert "not enough memory" in report[-1].message
+    assert report[-1].error_type == "MemoryError"
+
+
+def test_a_file_that_does_not_fit_while_it_is_read(transcriber, paths, alone, monkeypatch):
+    from ptlab import sound_stream
+
+    original = sound_stream.checked_samples
+
+    def checked(samples):
+        if samples.shape[1] == 2 and len(samples) > 1.5 * 44_100:
+            raise MemoryError
+        return original(samples)
+
+    monkeypatch.setattr(sound_stream, "checked_samples", checked)
+    report = run(paths, transcriber)
+    assert [r.path for r in report.failed] == [paths[5]]
+    assert report[5].status == "out_of_memory"
+    check([r for r in report if r.status == "ok"], alone)
 
 
 def test_readers_wait_when_the_queue_is_full():
