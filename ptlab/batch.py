@@ -23,7 +23,7 @@ from ptlab.batch_report import BatchReport, StoredResults
 from ptlab.batch_run import BatchRun
 from ptlab.errors import PtlabError
 from ptlab.file_result import STATUSES, FileResult
-from ptlab.journal import Journal
+from ptlab.journal import Journal, settings_of
 from ptlab.transcribe import Transcriber
 
 if TYPE_CHECKING:
@@ -112,7 +112,8 @@ def transcribe_files(
     sources = find_sources(inputs, column)
     transcriber = _transcriber(model, window_s, overlap_s, device, dtype)
     start, interrupted = time.perf_counter(), False
-    with Journal(journal, {}) as written, Progress(sources, progress) as bar:
+    settings = {} if journal is None else settings_of(transcriber)
+    with Journal(journal, settings) as written, Progress(sources, progress) as bar:
         run = BatchRun(sources, transcriber, written, bar, batch_s)
         try:
             with _stop_signals():

@@ -1,7 +1,8 @@
 """The command ``ptlab`` (also ``python -m ptlab``): a thin door to the package.
 
 Exit codes: 0 all done; 1 something failed, told on standard error (other files are still done);
-2 wrong usage; 130 interrupted; 141 whoever read the output has gone.
+2 wrong usage; 3 some files of a batch are not ok; 130 interrupted; 141 whoever read the output has
+gone.
 """
 
 from __future__ import annotations
@@ -84,10 +85,62 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     add.set_defaults(run=_transcribe, parser=add)
+    _add_batch(commands)
     commands.add_parser("models", help="list the models known by name").set_defaults(run=_models)
     info = commands.add_parser("info", help="versions, device, model and data: for a bug report")
     info.set_defaults(run=_info)
     return parser
+
+
+def _add_batch(commands: Any) -> None:
+    add = commands.add_parser("batch", help="transcribe many files, some of them broken perhaps")
+    add.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="a folder, a glob, a csv with paths, or files"
+    )
+    add.add_argument(
+        "--out", "-o", required=True, type=Path, metavar="FILE",
+        help="the report: a row a file in a .csv, or with words and times in a .jsonl",
+    )  # fmt: skip
+    add.add_argument("--journal", type=Path, metavar="FILE", help="go on from here if interrupted")
+    add.add_argument("--srt-dir", type=Path, metavar="DIR", help="write subtitles into this folder")
+    add.add_argument("--jobs", type=int, metavar="N", help="threads that read files")
+    add.add_argument("--model", "-m", help="name, folder or Hub id (default: $PTLAB_MODEL or mini)")
+    add.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
+    add.set_defaults(run=_batch, parser=add)
+
+
+def _batch(arguments: argparse.Namespace) -> int:
+    _check_places(arguments)
+    from ptlab.batch import transcribe_files
+
+    inputs = arguments.inputs if len(arguments.inputs) > 1 else arguments.inputs[0]
+    try:
+        report = transcribe_files(
+            inputs, arguments.model, journal=arguments.journal, jobs=arguments.jobs,
+            device=arguments.device, progress=sys.stderr.isatty(),
+        )  # fmt: skip
+    except PtlabError as error:  # of the inputs, the journal, the model or an option
+        arguments.parser.error(str(error))
+    write = report.to_jsonl if arguments.out.suffix == ".jsonl" else report.to_csv
+    write(arguments.out)
+    if arguments.srt_dir is not None:
+        report.write_subtitles(arguments.srt_dir)
+    print(report, flush=True)
+    if report.interrupted:
+        return 130
+    return 3 if report.failed else 0
+
+
+def _check_places(arguments: argparse.Namespace) -> None:
+    """Find out before a long run, and not after it, whether its results can be written."""
+    if arguments.out.suffix not in (".csv", ".jsonl"):  # it may be a sound by mistake
+        arguments.parser.error(f"--out {arguments.out}: give the name of a .csv or a .jsonl")
+    try:
+        arguments.out.open("a").close()
+        if arguments.srt_dir is not None:
+            arguments.srt_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        arguments.parser.error(f"{error.filename} cannot be written: {error.strerror}")
 
 
 def _transcribe(arguments: argparse.Namespace) -> int:
