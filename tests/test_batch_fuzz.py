@@ -17,8 +17,9 @@ from ptlab.errors import AudioError
 
 pytestmark = pytest.mark.skipif(not CAN_FORK, reason=NO_FORK)
 
-STALL_S = 90.0  # without a finished file: a hang
-LOAD_S = 20.0  # to read one damaged file of a second or two
+STALL_S = 300.0  # without a finished file: a hang, even where the machine is busy
+LOAD_S = 60.0  # to read one damaged file of a second or two
+BATCH_S = 20.0  # small, so that files get done all the time
 HEARD = {"ok", "empty", "too_short", "silent"}  # what a file that can be read may become
 
 
@@ -206,7 +207,7 @@ def in_between(many, few):
 
 def watched(runs, paths, journal):
     """A whole run's results; fails if no file gets done for a while."""
-    runs.start([str(p) for p in paths], journal=str(journal))
+    runs.start([str(p) for p in paths], journal=str(journal), batch_s=BATCH_S)
     size, since = -1, time.monotonic()
     while (code := runs.wait(1)) is None:
         now = journal.stat().st_size if journal.exists() else 0
