@@ -96,6 +96,10 @@ def open_file(path: str | os.PathLike) -> Iterator[tuple[soundfile.SoundFile, st
         raise AudioError(f"{name!r} is a folder; give one file, or loop over its files.")
     if not path.exists():
         raise AudioError(f"No file {name!r}; check the path and the current folder.")
+    if not path.is_file():  # it might never end, and libsndfile must go back and forth in it
+        raise AudioError(
+            f"{name!r} is a pipe or a device, not a file; save its sound to a file and give that."
+        )
     try:
         with path.open("rb") as file:
             head = file.read(64)
