@@ -11,6 +11,7 @@ import numpy as np
 from ptlab.errors import PtlabError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 __all__ = ["plot_bars", "plot_listening_order", "plot_padding", "plot_throughput"]
@@ -70,7 +71,7 @@ def plot_padding(
 
 def plot_bars(
     labels: Sequence[str],
-    parts: Mapping[str, Sequence[float]],
+    parts: Mapping[str, Sequence[float]] | pd.DataFrame,
     *,
     ax: Axes | None = None,
     title: str | None = None,
@@ -81,7 +82,7 @@ def plot_bars(
     Parameters
     ----------
     labels : sequence of str
-    parts : mapping of str to sequence of float
+    parts : mapping of str to sequence of float, or DataFrame
         Name of each part, up to four, and its size in every bar. The sum is written at the end.
     ax : Axes, optional
     title : str, optional
@@ -104,7 +105,7 @@ def plot_bars(
     ['5.0', '3.5']
     >>> plt.close(ax.figure)
     """
-    sizes = [np.asarray(s, dtype=float) for s in parts.values()]
+    sizes = [np.asarray(parts[name], dtype=float) for name in parts]
     if not 0 < len(sizes) <= len(_FILLS) or any(s.shape != (len(labels),) for s in sizes):
         raise PtlabError(
             f"{len(labels)} labels and parts of {[s.size for s in sizes]} numbers; give one to "

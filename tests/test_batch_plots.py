@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
@@ -63,6 +64,8 @@ def test_bars_are_stacked_and_their_sum_is_written():
     assert len(fills) == 3
     assert max(t.xy[0] for t in ax.texts) < ax.get_xlim()[1]
     assert batch_plots.plot_bars(["a"], {"x": [1]}).get_legend() is None
+    frame = pd.DataFrame({"x": [3, 1], "y": [2, 0.5]}, index=["a", "b"])
+    assert [t.get_text() for t in batch_plots.plot_bars(frame.index, frame).texts] == ["5.0", "1.5"]
 
 
 def test_order_of_listening_is_that_of_the_scores_and_the_best_is_never_worse():
