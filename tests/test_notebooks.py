@@ -54,7 +54,15 @@ WRONG = {
         4: 'my_text = "a d ana pagou r 25 50 por 2 guarda chuvas"',
         5: "my_start_s = 0.0",
         6: "my_threshold = 0.0",
-    }
+    },
+    "02_batch_processing": {
+        1: "my_padding_s = 12 - 2",
+        2: "def my_batches(lengths_s, limit_s): return [[i] for i in range(len(lengths_s))]",
+        3: 'my_statuses = {"a": "empty", "b": "ok", "c": "silent", "d": "failed"}',
+        4: "my_heard = 1480",
+        5: "my_nights = 3000 * 20 / 60 / speed / 8",
+        6: "my_order = np.argsort(frame.doubt_per_s)",
+    },
 }
 
 
