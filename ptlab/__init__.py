@@ -99,6 +99,7 @@ _ROOMS = {
         "plot_throughput",
         "plot_waveform",
     ),
+    "ray_batch": ("RayTranscriber", "transcribe_files_ray"),
     "text": (
         "VOCABULARY",
         "TextAudit",

@@ -23,7 +23,7 @@ PACKAGE = ROOT / "ptlab"
 # Rooms from bottom to top: a room imports only from rows above its own.
 ORDER = (
     ("errors",),
-    ("samples", "decoders", "numerals", "lattice", "minibatches"),
+    ("samples", "decoders", "numerals", "lattice", "minibatches", "audio_queue"),
     ("audio", "text"),
     ("speech_model", "devices", "calibration", "edits", "sound_stream"),
     ("models", "data", "metrics"),
@@ -34,6 +34,7 @@ ORDER = (
     ("batch_report", "batch_progress"),
     ("batch_run",),
     ("batch", "streaming", "embeddings", "finetune", "export"),
+    ("ray_worker",),
     ("ray_batch", "probes"),
     ("diagrams", "batch_plots"),
     ("plots", "widgets"),
@@ -44,6 +45,7 @@ HEIGHT = {room: height for height, rooms in enumerate(ORDER) for room in rooms}
 
 # Rooms whose names ptlab does not export itself, and why.
 INTERNAL = {
+    "audio_queue": "part of batch",
     "batch_inputs": "part of batch",
     "batch_plots": "part of plots, which exports its names",
     "batch_progress": "part of batch",
@@ -61,6 +63,7 @@ INTERNAL = {
     "lattice": "part of ctc, which exports its names",
     "minibatches": "part of batch and models",
     "numerals": "part of text, which exports its names",
+    "ray_worker": "part of ray_batch, which exports its name",
     "samples": "part of audio",
     "sound_stream": "part of batch",
     "speech_model": "part of models, which exports its names",
