@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STATUSES", "BatchReport", "FileResult", "transcribe_files"]
 
-JOBS = 2
+JOBS = 2  # one can keep up with a model; with two, a slow file or disk does not stop the other
 
 
 def transcribe_files(
@@ -73,7 +73,7 @@ def transcribe_files(
     window_s, overlap_s : float, optional
         As in `Transcriber`, whose they are by default.
     jobs : int, optional
-        Threads that read and resample.
+        Threads that read and resample; two by default, more where the disk is far away.
     progress : bool
         Whether to show a bar.
     device, dtype

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ptlab.audio_queue import AudioQueue
 from ptlab.batch_inputs import Sources
 from ptlab.batch_progress import Progress
-from ptlab.batch_reader import AudioQueue, Heard, Known, Reader, Window, failure
+from ptlab.batch_reader import Heard, Known, Reader, Window, failure
 from ptlab.file_result import FileResult
 from ptlab.journal import Entry, Journal
 from ptlab.minibatches import MiniBatches, free_memory, is_out_of_memory

@@ -14,9 +14,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ptlab.audio_queue import AudioQueue
 from ptlab.batch import STATUSES, transcribe_files
 from ptlab.batch_inputs import find_sources
-from ptlab.batch_reader import AudioQueue
 from ptlab.data import Corpus
 from ptlab.errors import DataError, PtlabError
 from ptlab.transcribe import Transcriber
