@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -148,11 +152,12 @@ class BatchRun:
                 result = self._with_text(number, pieces)
             except Exception as error:  # one result for every file, whatever is wrong with it
                 result = failure(replace(result, model_s=pieces.model_s), error)
-        entry = self.journal.write(replace(result, model=self.model.name))
         heard_s = result.duration_s if result.windows else 0.0
-        self._note(number, result.path, entry, heard_s)
-        for twin in self._twins.pop(result.digest, ()):
-            self._note(twin.file, twin.name, entry)
+        with _signals_held():
+            entry = self.journal.write(replace(result, model=self.model.name))
+            self._note(number, result.path, entry, heard_s)
+            for twin in self._twins.pop(result.digest, ()):
+                self._note(twin.file, twin.name, entry)
 
     def _note(self, number: int, name: str, entry: Entry, heard_s: float = 0.0) -> None:
         self.entries[number] = (name, entry)
@@ -208,3 +213,21 @@ class BatchRun:
         windows = cut_windows(self.model, sound, window_s, overlap_s)
         runs = [(first, self.model.log_probs([waveform])[0]) for first, waveform in windows]
         return join_windows(self.model, runs), len(runs)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait: what is written to the journal must also be in the report."""
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+        yield
+        return
+    came: list[int] = []
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not None]
+    handlers = {n: signal.signal(n, lambda number, frame: came.append(number)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number in came:
+        signal.raise_signal(number)

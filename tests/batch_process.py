@@ -20,7 +20,7 @@ from typing import Any
 
 CAN_FORK = hasattr(os, "fork")
 NO_FORK = "runs are forked from a process with the model: needs Linux or macOS"
-START_S = 180.0  # the most that loading torch and a model may take
+START_S = 600.0  # the most that loading torch and a model, or a fork, may take
 
 
 class Runs:
@@ -37,18 +37,18 @@ class Runs:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 bufsize=0,
+                start_new_session=True,
                 # A pool of threads does not survive a fork.
                 env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             )
         self.pid = 0
-        self._answer(START_S)
+        self._answer_at_last()
 
     def __enter__(self) -> Runs:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.kill()
-        self._server.kill()
+        os.killpg(self._server.pid, signal.SIGKILL)  # and a run that is under way
         self._server.wait()
         self.folder.cleanup()
 
@@ -62,7 +62,7 @@ class Runs:
         job = {"inputs": inputs, "options": options, "report": str(self._report)}
         self._report.unlink(missing_ok=True)
         self._server.stdin.write(json.dumps(job).encode() + b"\n")
-        self.pid = self._answer(60)
+        self.pid = self._answer_at_last()
 
     def wait(self, timeout_s: float) -> int | None:
         """Exit code (below zero: the signal that ended it), or None if it still runs."""
@@ -76,7 +76,7 @@ class Runs:
             return None
         with suppress(ProcessLookupError):  # it had ended
             os.kill(self.pid, signum)
-        return self.wait(60)
+        return self.wait(START_S)
 
     def report(self) -> dict[str, Any]:
         """What the run that ended has to say."""
@@ -92,6 +92,12 @@ class Runs:
             raise AssertionError(f"no end after {time.monotonic() - start:.0f} s: {self.log}")
         assert code == 0, f"exit code {code}: {self.log}"
         return self.report()
+
+    def _answer_at_last(self) -> int:
+        answer = self._answer(START_S)
+        if answer is None:
+            raise AssertionError(f"the process with the model is stuck: {self.log}")
+        return answer
 
     def _answer(self, timeout_s: float) -> int | None:
         """A number from the server, which writes one a line."""

@@ -13,7 +13,9 @@ import pytest
 import soundfile
 from batch_process import CAN_FORK, NO_FORK, Runs
 
+from ptlab.batch import transcribe_files
 from ptlab.data import load_corpus, load_story
+from ptlab.journal import Journal
 
 pytestmark = pytest.mark.skipif(not CAN_FORK, reason=NO_FORK)
 
@@ -180,6 +182,24 @@ def test_a_signal_ends_with_a_report_of_what_is_done(runs, inputs, peace, tmp_pa
     whole = {r["path"]: r for r in rows(peace)}
     assert all(whole[r["path"]] == r for r in rows(report))
     check_resume(runs, inputs, journal, peace)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_right_after_a_write_waits_until_the_report_knows_it(
+    tiny_model, inputs, monkeypatch, signum
+):
+    write = Journal.write
+
+    def interrupted(journal, result):
+        entry = write(journal, result)
+        signal.raise_signal(signum)
+        return entry
+
+    monkeypatch.setattr(Journal, "write", interrupted)
+    report = transcribe_files(inputs[:3], tiny_model, progress=False)
+    assert report.interrupted
+    assert len(report) == 1
+    assert len(report.missing) == 2
 
 
 @pytest.mark.slow
