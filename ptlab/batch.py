@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STATUSES", "BatchReport", "FileResult", "transcribe_files"]
 
+GPU_BATCH_S, CPU_BATCH_S = 80.0, 20.0  # a CPU gains nothing from more, and memory is per second
 JOBS = 2  # one can keep up with a model; with two, a slow file or disk does not stop the other
 
 
@@ -40,7 +41,7 @@ def transcribe_files(
     *,
     column: str | None = None,
     journal: str | os.PathLike[str] | None = None,
-    batch_s: float = 80.0,
+    batch_s: float | None = None,
     window_s: float | None = None,
     overlap_s: float | None = None,
     jobs: int | None = None,
@@ -67,9 +68,9 @@ def transcribe_files(
         A file to which every result is written as soon as it is there. Run again with the same
         journal, and only what is missing is done: files that changed, files that could not be
         read, and everything if model, windows or ptlab's version are others.
-    batch_s : float
-        Seconds of audio, padding included, that the model hears at once. They get fewer by
-        themselves when memory runs out.
+    batch_s : float, optional
+        Seconds of audio, padding included, that the model hears at once: by default 80 on a GPU,
+        20 on a CPU. They get fewer by themselves when memory runs out.
     window_s, overlap_s : float, optional
         As in `Transcriber`, whose they are by default.
     jobs : int, optional
@@ -107,11 +108,14 @@ def transcribe_files(
     >>> print(report.failed[0].message)
     No file 'no such file.wav'; check the path and the current folder.
     """
-    if not batch_s > 0 or (jobs is not None and jobs < 1):
+    if (batch_s is not None and not batch_s > 0) or (jobs is not None and jobs < 1):
         raise PtlabError(f"batch_s={batch_s} and jobs={jobs}; batch_s is above 0, jobs 1 or more.")
     sources = find_sources(inputs, column)
     transcriber = _transcriber(model, window_s, overlap_s, device, dtype)
     start, interrupted = time.perf_counter(), False
+    if batch_s is None:
+        on_cpu = "cpu" in str(getattr(transcriber.model, "device", "cpu"))
+        batch_s = CPU_BATCH_S if on_cpu else GPU_BATCH_S
     settings = {} if journal is None else settings_of(transcriber)
     with Journal(journal, settings) as written, Progress(sources, progress) as bar:
         run = BatchRun(sources, transcriber, written, bar, batch_s)

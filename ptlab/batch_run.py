@@ -26,7 +26,7 @@ from ptlab.windows import cut_windows, join_windows
 
 __all__ = ["BatchRun"]
 
-LOOK_AHEAD = 4  # mini-batches of audio among which windows of like lengths are looked for
+LOOK_AHEAD = 8  # mini-batches of audio among which windows of like lengths are looked for
 LEAST_WINDOW_S = 2.0  # below, hardly a word fits into a window
 NO_WORDS = "No word was recognised in it. Listen to it: is it speech?"
 _AUDIBLE = ("ok", "silent")  # statuses of what has been read and goes to the model

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ptlab.audio_queue import AudioQueue
 from ptlab.batch import STATUSES, transcribe_files
 from ptlab.batch_inputs import find_sources
+from ptlab.batch_run import LOOK_AHEAD
 from ptlab.data import Corpus
 from ptlab.errors import DataError, PtlabError
 from ptlab.transcribe import Transcriber
@@ -351,7 +352,7 @@ def test_no_more_sound_is_held_than_the_budget(transcriber, paths):
         slow = Transcriber(Slow(transcriber.model, []), **WINDOWS)
         report = run(paths, slow, batch_s=1.5, jobs=3)
     assert len(report) == len(paths)
-    assert max(held) <= queues[0].budget_s == 4 * 1.5 + 3.0
+    assert max(held) <= queues[0].budget_s == LOOK_AHEAD * 1.5 + 3.0
     assert queues[0].held_s == pytest.approx(0)
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from conftest import save_tiny
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ptlab.errors import DataError
@@ -55,6 +55,7 @@ def found(path, settings=SETTINGS):
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(RESULT, max_size=6))
+@example([FileResult("caf\udce9.wav", "ok", digest="e9")])  # a name in Latin-1, as Python reads it
 def test_what_is_written_is_read(tmp_path, results):
     path = tmp_path / "j.jsonl"
     path.unlink(missing_ok=True)
