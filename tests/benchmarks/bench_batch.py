@@ -13,7 +13,7 @@ full     the same with the architecture of XLSR-53 at full size (random weights;
 linear   seconds against audio seconds: the straight line through them, and its R2
 readers  reading and resampling in threads and in processes, alone and while the model works
 memory   peak memory for 30 s and for 60 min, each in a process of its own
-files    peak memory for 100 to 4,000 files, each in a process of its own
+files    peak memory for 500 to 4,000 files, each in a process of its own
 
 All contenders read with `load_audio`, have the same weights, dtype and threads of torch.
 """
@@ -58,7 +58,7 @@ class Sizes:
     full_rounds: int = 3
     fractions: tuple[float, ...] = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
     long_s: float = 3_600.0
-    files: tuple[int, ...] = (100, 1_000, 4_000)
+    files: tuple[int, ...] = (500, 2_000, 4_000)  # from 500 s on, the look-ahead is full
 
 
 QUICK = Sizes(6, 2, 3.0, 1, 1, (0.3, 0.6, 1.0), 100.0, (5, 10))
