@@ -533,3 +533,16 @@ def test_brazil_and_portugal_speak_differently() -> None:
     br, pt = (phonemes.phonemize("De noite, o dente dói", variety) for variety in ("br", "pt"))
     assert [word.text for word in br] == [word.text for word in pt]
     assert "ʧ" in br[1].symbols and "ʧ" not in pt[1].symbols  # noite
+
+
+@pytest.mark.parametrize("variety, count", [("br", 4_000), ("pt", 400)])
+def test_the_everyday_sentences_can_be_used_and_are_not_those_to_be_measured_on(
+    variety: str, count: int
+) -> None:
+    import sentences
+
+    lines = (DATA / "recipes" / f"everyday_{variety}.txt").read_text("utf-8").splitlines()
+    assert len(lines) > count and len(set(lines)) == len(lines)
+    assert not [line for line in lines if sentences.trouble(line)]
+    kept_free = [t for split in ("dev", "test") for t in load_corpus(split).frame.text]
+    assert not sentences.near_pairs(kept_free, lines).keys() - sentences.near_pairs(kept_free)
