@@ -265,7 +265,9 @@ def check_damaged(path, result):
     try:
         audio = load_audio(path)
     except AudioError as error:
-        assert status == error.kind, (path.name, status, result["message"], str(error))
+        # Of two faults the batch meets an absurd rate first, `load_audio` what the samples lack.
+        rate = status == "unsupported" and "sampling_rate=" in result["message"]
+        assert status == error.kind or rate, (path.name, result["message"], str(error))
         assert result["message"] and result["error_type"] == "AudioError", path.name
         assert not result["text"] and not result["words"], path.name
     else:
