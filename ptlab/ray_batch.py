@@ -12,23 +12,24 @@ import signal
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pandas as pd
 
 from ptlab.batch import JOBS, BatchReport, _stop_signals, _transcriber
-from ptlab.batch_inputs import Sources, find_sources
+from ptlab.batch_inputs import Source, Sources, find_sources
 from ptlab.batch_progress import Progress
 from ptlab.batch_reader import digest_of
 from ptlab.batch_report import StoredResults
+from ptlab.batch_run import _signals_held
 from ptlab.errors import PtlabError
 from ptlab.file_result import FileResult
 from ptlab.journal import Entry, Journal, settings_of
 from ptlab.models import default_model
-from ptlab.ray_worker import Begun, RayTranscriber, Worker
+from ptlab.ray_worker import Begun, RayTranscriber, Worker, source_of
 
 __all__ = ["RayTranscriber", "transcribe_files_ray"]
 
@@ -43,7 +44,7 @@ def transcribe_files_ray(
     files_per_task: int = 16,
     column: str | None = None,
     journal: str | os.PathLike[str] | None = None,
-    batch_s: float = 80.0,
+    batch_s: float | None = None,
     window_s: float | None = None,
     overlap_s: float | None = None,
     jobs: int | None = None,
@@ -85,8 +86,11 @@ def transcribe_files_ray(
     >>> import ptlab
     >>> report = ptlab.transcribe_files_ray("interviews", workers=4)  # doctest: +SKIP
     """
-    positive = {"workers": workers, "files_per_task": files_per_task, "batch_s": batch_s}
-    for option, number in {**positive, "jobs": jobs or JOBS, "cpus": cpus, "gpus": gpus}.items():
+    jobs = JOBS if jobs is None else jobs
+    positive = {"workers": workers, "files_per_task": files_per_task, "jobs": jobs}
+    if batch_s is not None:
+        positive["batch_s"] = batch_s
+    for option, number in {**positive, "cpus": cpus, "gpus": gpus}.items():
         if number < 0 or (number == 0 and option in positive):
             raise PtlabError(f"{option}={number} is too low.")
     ray, start, interrupted = _ray(), time.perf_counter(), False
@@ -106,10 +110,12 @@ def transcribe_files_ray(
         run = _Run(sources, written, bar)
         try:
             with _stop_signals():
-                if todo := run.recall(jobs or JOBS):
+                if todo := run.recall(jobs):
                     with _running(ray):
-                        for row in _rows(ray, todo, stage, workers, files_per_task, cpus, gpus):
-                            run.take(row)
+                        rows = _rows(ray, todo, stage, workers, files_per_task, cpus, gpus)
+                        with closing(rows):  # so that the workers end at once, whatever happens
+                            for row in rows:
+                                run.take(row)
         except KeyboardInterrupt:
             interrupted = True
         except ray.exceptions.RayError as error:
@@ -144,27 +150,31 @@ class _Run:
     def take(self, row: dict[str, Any]) -> None:
         """Write down what a worker made of a file."""
         number, result = row["number"], FileResult.from_dict(row["result"])
-        entry = self.journal.write(result)
-        self._note(number, entry, result.duration_s if result.windows else 0.0)
-        for twin in self.twins.pop(number, ()):
-            self._note(twin, entry)
+        with _signals_held():
+            entry = self.journal.write(result)
+            self._note(number, entry, result.duration_s if result.windows else 0.0)
+            for twin in self.twins.pop(number, ()):
+                self._note(twin, entry)
         self.downgrades += row["downgrades"]
         self.notes += [note for note in row["notes"] if note not in self.notes]
 
     def report(self, model: str, seconds: float, interrupted: bool) -> BatchReport:
         numbers = range(self.sources.count)
         done = [self.entries[n] for n in numbers if n in self.entries]
-        missing = tuple(self.sources.get(n).name for n in numbers if n not in self.entries)
+        missing = tuple(self._source(n).name for n in numbers if n not in self.entries)
         return BatchReport(
             StoredResults(done, self.journal.read), model, seconds, self.heard_s,
             tuple(self.downgrades), tuple(self.notes), interrupted, missing,
         )  # fmt: skip
 
+    def _source(self, number: int) -> Source:
+        return source_of(self.sources.get, number)
+
     def _digest(self, number: int) -> str | None:
-        return digest_of(self.sources.get(number).content)
+        return digest_of(self._source(number).content)
 
     def _note(self, number: int, entry: Entry, heard_s: float = 0.0) -> None:
-        self.entries[number] = (self.sources.get(number).name, entry)
+        self.entries[number] = (self._source(number).name, entry)
         self.heard_s += heard_s
         self.progress.done(number, entry, heard_s)
 
@@ -177,7 +187,7 @@ def _rows(
     files_per_task: int,
     cpus: float,
     gpus: float,
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """What `Worker` says of each file, as soon as its task is done."""
     starts = range(0, len(todo), files_per_task)
     tasks = [pd.DataFrame({"number": todo[i : i + files_per_task]}) for i in starts]

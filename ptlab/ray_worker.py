@@ -16,7 +16,7 @@ from ptlab.batch import BatchReport, _transcriber, transcribe_files
 from ptlab.batch_inputs import Source
 from ptlab.file_result import FileResult
 
-__all__ = ["Begun", "RayTranscriber", "Worker"]
+__all__ = ["Begun", "RayTranscriber", "Worker", "source_of"]
 
 MOST_DEATHS = 3  # in one file: the first with its whole task, so at least twice with it alone
 DEADLY = (
@@ -55,7 +55,7 @@ class RayTranscriber:
         model: Any = None,
         *,
         column: str = "path",
-        batch_s: float = 80.0,
+        batch_s: float | None = None,
         window_s: float | None = None,
         overlap_s: float | None = None,
         jobs: int | None = None,
@@ -139,7 +139,7 @@ class Worker:
         return {"row": np.array(rows, dtype=object)}
 
     def _do(self, numbers: list[int]) -> Iterator[dict[str, Any]]:
-        sources = [self.get(n) for n in numbers]
+        sources = [source_of(self.get, n) for n in numbers]
         if max(self._tell("times", numbers)) >= MOST_DEATHS:  # then it is alone
             result = FileResult(sources[0].name, "failed", error_type="WorkerDied", message=DEADLY)
             yield {"number": numbers[0], "result": result.to_dict(), "downgrades": [], "notes": []}
@@ -157,3 +157,17 @@ class Worker:
         import ray
 
         return ray.get(getattr(self.begun, method).remote(numbers))
+
+
+def source_of(get: Callable[[int], Source], number: int) -> Source:
+    """A file, or what will be no sound: one row that is wrong must not stop the others.
+
+    Examples
+    --------
+    >>> source_of({7: Source("a.wav", "a.wav")}.__getitem__, 3)
+    Source(name='row 3', content=None)
+    """
+    try:
+        return get(number)
+    except Exception:
+        return Source(f"row {number}", None)

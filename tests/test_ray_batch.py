@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
@@ -37,15 +38,16 @@ WINDOWS = {"window_s": 1.6, "overlap_s": 0.4}
 class Letters:
     """A model without weights, quick to load: the loudness of each frame is its letter.
 
-    It keeps a diary of who heard what. ``first`` and ``always`` say what happens to the process
-    that hears a sound of ``HELD_S``: the first that does it, or all of them.
+    It keeps a diary of who heard what. ``meet`` processes must have begun before any goes on. At a
+    sound of ``HELD_S``, ``first`` has the first process wait, and ``always`` ends each by a signal.
     """
 
     name, sampling_rate, hop, receptive_field = "letters", RATE, HOP, FIELD
     vocabulary, blank, word_delimiter, pads_exactly = VOCABULARY, 0, "|", True
 
-    def __init__(self, folder, first=None, always=None):
-        self.diary, self.first, self.always = Path(folder) / "diary", first, always
+    def __init__(self, folder, meet=1, first=False, always=None):
+        self.diary, self.meet = Path(folder) / "diary", meet
+        self.first, self.always = first, always
 
     def frames(self, samples):
         return max(0, (samples - FIELD) // HOP + 1)
@@ -53,11 +55,14 @@ class Letters:
     def log_probs(self, waveforms, batch_size=1):
         with self.diary.open("a") as file:
             file.writelines(f"{os.getpid()} {len(w) / RATE}\n" for w in waveforms)
+        until = time.monotonic() + 900
+        while len({pid for pid, _ in self.heard()}) < self.meet and time.monotonic() < until:
+            time.sleep(0.1)
         if HELD_S in [len(w) / RATE for w in waveforms]:
             if self.always:
                 os.kill(os.getpid(), self.always)
             if self.first and len(self.heard(HELD_S)) == 1:
-                time.sleep(600)  # until it is killed
+                time.sleep(900)  # until it is killed
         return [self._spelled(w) for w in waveforms]
 
     def heard(self, seconds=None):
@@ -131,7 +136,7 @@ def test_without_ray_it_is_told_how_to_get_it(monkeypatch, inputs):
         transcribe_files_ray(inputs)
 
 
-@pytest.mark.parametrize("option", ["workers", "files_per_task", "batch_s", "cpus", "gpus"])
+@pytest.mark.parametrize("option", ["workers", "files_per_task", "jobs", "batch_s", "cpus", "gpus"])
 def test_numbers_out_of_range_are_refused(inputs, option):
     with pytest.raises(PtlabError, match=f"{option}=-1"):
         transcribe_files_ray(inputs, **{option: -1})
@@ -213,6 +218,14 @@ def test_stopped_in_the_middle_it_says_what_is_missing(
     monkeypatch.undo()
     transcriber = Transcriber(model, **WINDOWS)
     check(transcribe_files(inputs, transcriber, journal=journal, progress=False), expected)
+
+
+def test_rows_that_are_no_sound_have_a_result_too(no_ray, inputs, model):
+    rows = pd.Series([{"path": 5}, None, {}, inputs[0]], dtype=object).to_frame("path")
+    report = run(rows, model)
+    local = transcribe_files(rows, Transcriber(model, **WINDOWS), progress=False)
+    assert [r.path for r in report] == [r.path for r in local]
+    assert report.counts["ok"] == 1 and "ok" not in {r.status for r in report[:3]}
 
 
 def test_a_journal_in_use_is_refused(no_ray, inputs, model, tmp_path):
@@ -319,8 +332,8 @@ def local_ray():
 
 
 @with_ray
-def test_two_workers_give_what_transcribe_files_gives(local_ray, inputs, model, expected, tmp_path):
-    journal = tmp_path / "journal.jsonl"
+def test_two_workers_give_what_transcribe_files_gives(local_ray, inputs, expected, tmp_path):
+    model, journal = Letters(tmp_path, meet=2), tmp_path / "journal.jsonl"
     report = run(inputs, model, workers=2, journal=journal)
     check(report, expected)
     assert len({pid for pid, _ in model.heard()} - {os.getpid()}) == 2
@@ -331,7 +344,7 @@ def test_two_workers_give_what_transcribe_files_gives(local_ray, inputs, model, 
 
 @with_ray
 def test_a_worker_that_is_killed_costs_nothing(local_ray, inputs, tmp_path, expected):
-    model, killed = Letters(tmp_path, first="waits"), []
+    model, killed = Letters(tmp_path, first=True), []
     journal = tmp_path / "journal.jsonl"
 
     def kill():
