@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from ptlab.text import VOCABULARY
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 settings.register_profile("ptlab", deadline=None)  # a loaded machine is no error
 settings.load_profile("ptlab")
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell starts what ends in & so
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TIERS = {
     "slow": "full-size architecture (6 GB of memory, minutes): run `pytest -m slow`",
