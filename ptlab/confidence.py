@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 METHODS = ("tsallis", "max_prob")
+SLICE_FRAMES = 10_000  # scored at once: the float64 of an hour would take 130 MB
 _AGGREGATES = {"min": np.min, "mean": np.mean, "prod": np.prod}
 
 
@@ -63,12 +64,19 @@ def frame_confidence(
     """
     if method not in METHODS:
         raise PtlabError(f"Confidence method {method!r}; choose one of {', '.join(METHODS)}.")
-    probs = np.exp(np.asarray(log_probs, dtype=np.float64))
+    if method == "tsallis" and (alpha <= 0 or alpha == 1):
+        raise PtlabError(f"alpha is {alpha}; it must be above 0 and not 1, such as 1/3.")
+    log_probs = np.asarray(log_probs)
+    starts = range(0, max(1, len(log_probs)), SLICE_FRAMES)
+    slices = (log_probs[i : i + SLICE_FRAMES] for i in starts)
+    return np.concatenate([_scores(s, method, alpha) for s in slices])
+
+
+def _scores(log_probs: np.ndarray, method: str, alpha: float) -> np.ndarray:
+    probs = np.exp(log_probs.astype(np.float64))
     vocab = probs.shape[-1]
     if method == "max_prob":
         return (probs.max(axis=-1) - 1 / vocab) / (1 - 1 / vocab)
-    if alpha <= 0 or alpha == 1:
-        raise PtlabError(f"alpha is {alpha}; it must be above 0 and not 1, such as 1/3.")
     entropy = ((probs**alpha).sum(axis=-1) - 1) / (1 - alpha)
     floor = np.exp(-(vocab ** (1 - alpha) - 1) / (1 - alpha))
     return np.clip((np.exp(-entropy) - floor) / (1 - floor), 0.0, 1.0)
@@ -130,7 +138,8 @@ def path_confidence(log_probs: np.ndarray, words: Sequence[Segment]) -> np.ndarr
     >>> path_confidence(log_probs, [Segment("a", 0, 3, 2, 3)]).round(2).tolist()
     [0.36]
     """
-    total = np.concatenate([[0.0], np.cumsum(np.asarray(log_probs, np.float64).max(axis=-1))])
+    best = np.asarray(log_probs).max(axis=-1).astype(np.float64)
+    total = np.concatenate([[0.0], np.cumsum(best)])
     begins = [0, *(word.last_frame for word in words)][: len(words)]
     ends = [*(word.first_frame for word in words), len(total) - 1][1:]
     return np.exp([total[end] - total[begin] for begin, end in zip(begins, ends, strict=False)])
