@@ -194,7 +194,8 @@ def _row(cell: Any, number: int) -> Source:
     if isinstance(cell, str | os.PathLike):
         return Source(os.fspath(cell), os.fspath(cell))
     path = cell.get("path") if isinstance(cell, Mapping) else None
-    return Source(os.fspath(path) if path else f"row {number}", cell)
+    named = isinstance(path, str | os.PathLike) and path
+    return Source(os.fspath(path) if named else f"row {number}", cell)
 
 
 def _column(columns: list[str], given: str | None, usual: tuple[str, ...], where: str) -> str:

@@ -390,6 +390,14 @@ def test_folders_globs_and_tables_name_their_files(tree):
     assert names(find_sources(Corpus("own", frame))) == ["x.wav", "y.wav"]
 
 
+def test_a_row_whose_path_is_none_does_not_stop_the_others(transcriber, paths):
+    rows = [{"path": 5}, {"path": None}, str(paths[0])]
+    report = transcribe_files(rows, transcriber, progress=False)
+    assert [r.path for r in report] == ["row 0", "row 1", str(paths[0])]
+    assert [r.status for r in report[:2]] == ["unsupported", "unreadable"]
+    assert report[2].text == transcriber.transcribe(paths[0]).text
+
+
 def test_rows_of_a_data_set_are_read_without_torchcodec(transcriber, paths, alone):
     rows = [{"bytes": open(p, "rb").read(), "path": p} for p in paths[:3]]  # noqa: SIM115
     for cell in (rows, [{"bytes": None, "path": p} for p in paths[:3]]):
