@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
+import matplotlib.pyplot as plt  # noqa: F401 (for the examples)
 import numpy as np
 
 from ptlab.errors import PtlabError
+from ptlab.figures import LABEL_PT, axes_or_new
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_bars", "plot_listening_order", "plot_padding", "plot_throughput"]
 
-WIDTH_IN = 9.0  # as in ptlab.plots
-LABEL_PT = 9.0
 MOST_BARS_IN = 5.0  # height of a picture with many clips
 _FILLS = (("0.8", ""), ("white", "////"), ("0.45", ""), ("white", "...."))
 
@@ -55,7 +54,7 @@ def plot_padding(
     if not batches:
         raise PtlabError("There are no batches to draw; give a list of lists of seconds.")
     rows = sum(map(len, batches)) + len(batches)
-    ax = _axes(ax, 1.2 + min(0.16 * rows, MOST_BARS_IN))
+    ax = axes_or_new(ax, 1.2 + min(0.16 * rows, MOST_BARS_IN))
     top, middles = 0, []
     for batch in batches:
         places, widest = np.arange(top, top + len(batch)), max(batch)
@@ -111,7 +110,7 @@ def plot_bars(
             f"{len(labels)} labels and parts of {[s.size for s in sizes]} numbers; give one to "
             f"{len(_FILLS)} parts with a number for every label."
         )
-    ax = _axes(ax, 1.2 + 0.4 * max(len(labels), 2))
+    ax = axes_or_new(ax, 1.2 + 0.4 * max(len(labels), 2))
     places, ends = np.arange(len(labels)), np.zeros(len(labels))
     for number, (name, size) in enumerate(zip(parts, sizes, strict=True)):
         _fill(ax, places, size, ends, number, label=name)
@@ -170,7 +169,7 @@ def plot_listening_order(
             f"{len(scores)} scores, {len(errors)} errors and {len(seconds)} lengths; give as many "
             "of each, and at least one error to find."
         )
-    ax = _axes(ax, 4.2, width=6.0)
+    ax = axes_or_new(ax, 4.2, width_in=6.0)
     orders = {
         "lowest score first": (np.argsort(scores, kind="stable"), "-"),
         "best possible order": (np.argsort(-errors / seconds, kind="stable"), ":"),
@@ -226,7 +225,7 @@ def plot_throughput(
         )
     speed = long.sum() / took.sum()
     ends = np.array([long.min(), long.max()])
-    ax = _axes(ax, 3.6, width=6.5)
+    ax = axes_or_new(ax, 3.6, width_in=6.5)
     ax.loglog(long, took, "ko", markersize=3.5, markerfacecolor="none", label="a file")
     ax.loglog(ends, ends / speed, "k--", linewidth=1, label=f"{speed:.3g} times real time")
     ax.set(xlabel="Length of the file (s)", ylabel="Time in the model (s)")
@@ -234,10 +233,6 @@ def plot_throughput(
     ax.legend(loc="upper left", fontsize=LABEL_PT)
     ax.set_title("Cost by length" if title is None else title)
     return ax
-
-
-def _axes(ax: Axes | None, height: float, width: float = WIDTH_IN) -> Axes:
-    return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
 
 
 def _fill(

@@ -9,18 +9,18 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-import matplotlib.pyplot as plt
+import matplotlib.pyplot as plt  # noqa: F401 (for the examples)
 import numpy as np
 from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 
 from ptlab.errors import PtlabError
+from ptlab.figures import WIDTH_IN, axes_or_new
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["plot_asr_overview", "plot_pretraining", "plot_receptive_field"]
 
-WIDTH_IN = 9.0
 TEXT_PT = 9.5
 PATH = "cc·aa·rr·r··oo·"  # a path of *carro*: the blank keeps the two letters r apart
 LEFT = 33.0  # where the drawing begins; captions stand to the left
@@ -115,8 +115,7 @@ def plot_receptive_field(model: Any, *, ax: Axes | None = None) -> Axes:
     counts, steps = _fields(kernels, strides)
     per_ms = rate / 1000
     field, hop = counts[0] / per_ms, steps[-1] / per_ms
-    if ax is None:
-        ax = plt.subplots(figsize=(WIDTH_IN, 4.4), layout="constrained")[1]
+    ax = axes_or_new(ax, 4.4)
     for frame, hatch in enumerate(("", "////")):
         _draw_field(ax, counts, [s / per_ms for s in steps], field, frame * hop, hatch)
     labels = ["audio samples"] + [
@@ -139,9 +138,7 @@ def plot_receptive_field(model: Any, *, ax: Axes | None = None) -> Axes:
 
 def _canvas(ax: Axes | None, height: float, title: str) -> Axes:
     """An Axes 100 wide, drawn to scale, with nothing on it."""
-    if ax is None:
-        size = (WIDTH_IN, WIDTH_IN * height / 100 + 0.35)
-        ax = plt.subplots(figsize=size, layout="constrained")[1]
+    ax = axes_or_new(ax, WIDTH_IN * height / 100 + 0.35)
     ax.set(xlim=(0, 100), ylim=(0, height))
     ax.axis("off")
     ax.set_title(title)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib.pyplot as plt
+import matplotlib.pyplot as plt  # noqa: F401 (for the examples)
 import numpy as np
 from matplotlib.patches import Patch
 from matplotlib.textpath import TextPath
@@ -20,6 +20,7 @@ from ptlab.audio import SAMPLE_RATE, Audio
 from ptlab.batch_plots import plot_bars, plot_listening_order, plot_padding, plot_throughput
 from ptlab.diagrams import plot_asr_overview, plot_pretraining, plot_receptive_field
 from ptlab.errors import PtlabError
+from ptlab.figures import LABEL_PT, WIDTH_IN, axes_or_new
 from ptlab.metrics import align_words, ece, reliability
 
 if TYPE_CHECKING:
@@ -44,11 +45,10 @@ __all__ = [
     "plot_waveform",
 ]
 
-WIDTH_IN = 9.0  # inches: 900 pixels at 100 dots an inch
 ENVELOPE_COLUMNS = 4_000  # pairs of extremes that a long waveform is drawn with
 TOKEN_THRESHOLD = 0.1  # a token that never gets this probability is not worth a row
 FLOOR_DB = -70.0  # below the loudest point: speech lies within it
-LABEL_PT, LINE_PT = 9.0, 12.0  # size of a word, distance of two rows of words
+LINE_PT = 12.0  # distance of two rows of words
 PATH_COLOUR = "tab:red"
 CLOSE_UP_FRAMES = 120  # with more, the dots of a path are smaller
 _NAMES = {"<pad>": "blank", "[PAD]": "blank", "|": "space", " ": "space"}
@@ -100,7 +100,7 @@ def plot_waveform(
     """
     waveform, rate = _sound(audio)
     spans = _spans(words)
-    ax = _axes(ax, 2.6)
+    ax = axes_or_new(ax, 2.6)
     ax.plot(*_envelope(waveform, rate), color="black", linewidth=0.5)
     ax.axhline(0, color="0.6", linewidth=0.5)
     ax.set_xlim(0, len(waveform) / rate)
@@ -146,7 +146,7 @@ def plot_spectrogram(
 
     waveform, rate = _sound(audio)
     spans = _spans(words)
-    ax = _axes(ax, 3.2)
+    ax = axes_or_new(ax, 3.2)
     window, hop = round(0.025 * rate), round(0.010 * rate)
     spectrum = librosa.stft(waveform, n_fft=2 * window, win_length=window, hop_length=hop)
     level = librosa.amplitude_to_db(np.abs(spectrum), ref=np.max, top_db=-FLOOR_DB)
@@ -212,7 +212,7 @@ def plot_log_probs(
     matrix = _checked(log_probs, vocabulary)
     best = ctc.greedy_path(matrix)
     shown = np.union1d(np.flatnonzero(np.exp(matrix.max(axis=0)) >= TOKEN_THRESHOLD), best)
-    ax = _axes(ax, 1.2 + 0.19 * max(len(shown), 8))
+    ax = axes_or_new(ax, 1.2 + 0.19 * max(len(shown), 8))
     _heat(ax, np.exp(matrix[:, shown]).T, start_s, hop_s)
     ax.set_yticks(range(len(shown)), [_name(vocabulary[i]) for i in shown])
     ax.set_ylabel("Token")
@@ -267,7 +267,7 @@ def plot_alignment(
     if not tokens:
         raise PtlabError("There are no tokens to align; encode a text that is not empty.")
     spans = ctc.align(matrix, tokens, _blank(vocabulary)).spans
-    ax = _axes(ax, 1.2 + 0.16 * max(len(tokens), 12))
+    ax = axes_or_new(ax, 1.2 + 0.16 * max(len(tokens), 12))
     hop_s, start_s = 0.02, float(ctc.frame_boundary(0))
     _heat(ax, np.exp(matrix[:, tokens]).T, start_s, hop_s)
     ax.set_yticks(range(len(tokens)), [_name(vocabulary[t]) for t in tokens])
@@ -309,7 +309,7 @@ def plot_errors(
     widths = [max(map(_width_pt, (e.reference, e.hypothesis, "M"))) + 12 for e in edits]
     room = (WIDTH_IN - 0.4) * 72 if ax is None else _axes_width_in(ax) * 72
     lines = _wrap(widths, room - 40)
-    ax = _axes(ax, 0.6 + 0.85 * len(lines))
+    ax = axes_or_new(ax, 0.6 + 0.85 * len(lines))
     ax.set(xlim=(0, room), ylim=(60 * len(lines), 0))
     ax.axis("off")
     for number, line in enumerate(lines):
@@ -352,7 +352,7 @@ def plot_confusions(
         raise PtlabError(
             f"No column {', '.join(sorted(missing))}; give the frame that ptlab.confusions returns."
         )
-    ax = _axes(ax, 1.3 + 0.24 * max(len(frame), 3))
+    ax = axes_or_new(ax, 1.3 + 0.24 * max(len(frame), 3))
     kinds = [_kind(r, h) for r, h in zip(frame.reference, frame.hypothesis, strict=True)]
     bars = ax.barh(range(len(frame)), frame["count"], color="0.8", edgecolor="black")
     for bar, kind in zip(bars, kinds, strict=True):
@@ -403,7 +403,7 @@ def plot_reliability(
     table = reliability(scores, correct, bins)
     low, high = _wilson(table.accuracy.to_numpy(), table["count"].to_numpy())
     error = 100 * ece(scores, correct, bins)
-    ax = _axes(ax, 4.2, width=4.8)
+    ax = axes_or_new(ax, 4.2, width_in=4.8)
     ax.plot([0, 100], [0, 100], "k--", linewidth=1, label="as sure as right")
     ax.vlines(100 * table.confidence, 100 * low, 100 * high, color="0.5", label="95 % interval")
     ax.plot(100 * table.confidence, 100 * table.accuracy, "ko-", label="words, in equal bins")
@@ -460,7 +460,7 @@ def plot_intervals(
             f"{sizes[0]} labels, {sizes[1]} values, {sizes[2]} lows and {sizes[3]} highs; give as "
             "many of each, and at least one."
         )
-    ax = _axes(ax, 1.2 + 0.3 * max(sizes[0], 3))
+    ax = axes_or_new(ax, 1.2 + 0.3 * max(sizes[0], 3))
     rows = range(sizes[0])
     ax.hlines(rows, columns[2], columns[3], color="black", linewidth=1.2)
     ax.plot(columns[2], rows, "k|", columns[3], rows, "k|", markersize=8)
@@ -471,10 +471,6 @@ def plot_intervals(
     ax.grid(axis="x", color="0.85", linewidth=0.6)
     ax.set_title("Values with their intervals" if title is None else title)
     return ax
-
-
-def _axes(ax: Axes | None, height: float, width: float = WIDTH_IN) -> Axes:
-    return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
 
 
 def _axes_width_in(ax: Axes) -> float:

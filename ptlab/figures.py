@@ -1,0 +1,30 @@
+"""The size of the course's pictures and of their words, and a new figure of that size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["LABEL_PT", "WIDTH_IN", "axes_or_new"]
+
+WIDTH_IN = 9.0  # inches: 900 pixels at 100 dots an inch
+LABEL_PT = 9.0  # size of a word
+
+
+def axes_or_new(ax: Axes | None, height_in: float, width_in: float = WIDTH_IN) -> Axes:
+    """The ``Axes`` that is given, or one in a new figure.
+
+    Examples
+    --------
+    >>> ax = axes_or_new(None, 2.5)
+    >>> ax.figure.get_size_inches().tolist(), axes_or_new(ax, 9.0) is ax
+    ([9.0, 2.5], True)
+    >>> plt.close(ax.figure)
+    """
+    if ax is not None:
+        return ax
+    return plt.subplots(figsize=(width_in, height_in), layout="constrained")[1]
