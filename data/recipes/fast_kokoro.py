@@ -33,12 +33,11 @@ FRAMES_STEP = 16
 class FastKokoro(Kokoro):
     """As `Kokoro`, on OpenVINO; the first run of a new length is slower than the others."""
 
-    def __init__(self, cache: str | None = None, threads: int = 1) -> None:
-        super().__init__(cache, threads)
+    def _open(self, threads: int) -> _Session:
         if not (self.folder / "fast_back.onnx").exists():
             for name, part in fast_parts(onnx.load(self.folder / "kokoro.onnx")).items():
                 onnx.save(part, self.folder / f"fast_{name}.onnx")
-        self.session = _Session(self.folder, threads)
+        return _Session(self.folder, threads)
 
 
 class _Session:

@@ -22,6 +22,7 @@ import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import phonemes
@@ -116,17 +117,21 @@ class Kokoro:
     """
 
     def __init__(self, cache: str | None = None, threads: int = 1) -> None:
+        self.folder = fetch(cache_dir(cache))
+        self.session = self._open(threads)
+        self.vocabulary = json.loads((self.folder / "vocab.json").read_text("utf-8"))["vocab"]
+        self._styles: dict[str, np.ndarray] = {}
+
+    def _open(self, threads: int) -> Any:
+        """What runs the graph: an object with ONNX Runtime's ``run(names, inputs)``."""
         import onnxruntime
 
-        self.folder = fetch(cache_dir(cache))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         path = str(self.folder / "kokoro.onnx")
-        self.session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
-        self.vocabulary = json.loads((self.folder / "vocab.json").read_text("utf-8"))["vocab"]
-        self._styles: dict[str, np.ndarray] = {}
+        return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
 
     @property
     def voices(self) -> tuple[str, ...]:
