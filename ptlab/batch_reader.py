@@ -23,7 +23,7 @@ from ptlab.batch_inputs import Source, Sources
 from ptlab.errors import AudioError
 from ptlab.file_result import FileResult
 from ptlab.minibatches import is_out_of_memory
-from ptlab.sound_stream import SoundStream
+from ptlab.sound_stream import SoundStream, encoded
 from ptlab.windows import cut_windows
 
 __all__ = ["Heard", "Known", "Reader", "Window", "digest_of", "failure"]
@@ -213,10 +213,9 @@ def digest_of(content: Any) -> str | None:
     >>> digest_of(b"a sound") == digest_of({"bytes": b"a sound", "path": "a.wav"})
     True
     """
-    if isinstance(content, Mapping):
-        if content.get("array") is not None:
-            return _digest_of_array(np.asarray(content["array"]), content.get("sampling_rate"))
-        content = content["bytes"] if content.get("bytes") is not None else content.get("path")
+    content = encoded(content)
+    if isinstance(content, Mapping) and content.get("array") is not None:
+        return _digest_of_array(np.asarray(content["array"]), content.get("sampling_rate"))
     if isinstance(content, bytes):
         return _hash(content).hexdigest()
     if not isinstance(content, str | os.PathLike):

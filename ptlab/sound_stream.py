@@ -20,7 +20,7 @@ from ptlab.samples import (
     mean_of_channels,
 )
 
-__all__ = ["SoundStream"]
+__all__ = ["SoundStream", "encoded"]
 
 BLOCK_S = 20.0  # of the source, read at once
 
@@ -80,7 +80,7 @@ class SoundStream:
             yield block
 
     def _blocks(self) -> Iterator[np.ndarray]:
-        source = _encoded(self.source)
+        source = encoded(self.source)
         if isinstance(source, str | os.PathLike):
             opened = open_file(source)
         elif isinstance(source, bytes):
@@ -122,7 +122,7 @@ class _Level:
         return max(self.high - mean, mean - self.low) < SILENCE_PEAK
 
 
-def _encoded(source: Any) -> Any:
+def encoded(source: Any) -> Any:
     """The path or bytes in a row of a data set, if it has not been decoded; else the source."""
     if not isinstance(source, Mapping) or source.get("array") is not None:
         return source
