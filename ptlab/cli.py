@@ -77,13 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add = commands.add_parser("transcribe", help="write down what is said in sound files")
     add.add_argument("files", nargs="+", metavar="FILE", help="a sound file; - is standard input")
-    add.add_argument("--model", "-m", help="name, folder or Hub id (default: $PTLAB_MODEL or mini)")
+    _add_model(add)
     add.add_argument("--format", "-f", choices=FORMATS, default="text", help="default: text")
     add.add_argument(
         "--output", "-o", metavar="DIR", type=Path,
         help="write a file for each FILE into this folder, not to standard output",
     )  # fmt: skip
-    add.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
     add.set_defaults(run=_transcribe, parser=add)
     _add_batch(commands)
     commands.add_parser("models", help="list the models known by name").set_defaults(run=_models)
@@ -104,9 +103,15 @@ def _add_batch(commands: Any) -> None:
     add.add_argument("--journal", type=Path, metavar="FILE", help="go on from here if interrupted")
     add.add_argument("--srt-dir", type=Path, metavar="DIR", help="write subtitles into this folder")
     add.add_argument("--jobs", type=int, metavar="N", help="threads that read files")
-    add.add_argument("--model", "-m", help="name, folder or Hub id (default: $PTLAB_MODEL or mini)")
-    add.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
+    _add_model(add)
     add.set_defaults(run=_batch, parser=add)
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--model", "-m", help="name, folder or Hub id (default: $PTLAB_MODEL or mini)"
+    )
+    command.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
 
 
 def _batch(arguments: argparse.Namespace) -> int:
@@ -128,7 +133,7 @@ def _batch(arguments: argparse.Namespace) -> int:
     print(report, flush=True)
     if report.interrupted:
         return 130
-    return 3 if report.failed else 0
+    return 3 if report.counts.keys() - {"ok"} else 0
 
 
 def _check_places(arguments: argparse.Namespace) -> None:
