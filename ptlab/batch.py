@@ -10,21 +10,19 @@ their length.
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ptlab.batch_inputs import find_sources
+from ptlab.batch_ledger import Ledger
 from ptlab.batch_progress import Progress
-from ptlab.batch_report import BatchReport, StoredResults
+from ptlab.batch_report import BatchReport
 from ptlab.batch_run import BatchRun
 from ptlab.errors import PtlabError
 from ptlab.file_result import STATUSES, FileResult
 from ptlab.journal import Journal, settings_of
-from ptlab.transcribe import Transcriber
+from ptlab.stop_signals import sigterm_interrupts
+from ptlab.transcribe import Transcriber, as_transcriber
 
 if TYPE_CHECKING:
     from ptlab.speech_model import SpeechModel
@@ -111,53 +109,26 @@ def transcribe_files(
     if (batch_s is not None and not batch_s > 0) or (jobs is not None and jobs < 1):
         raise PtlabError(f"batch_s={batch_s} and jobs={jobs}; batch_s is above 0, jobs 1 or more.")
     sources = find_sources(inputs, column)
-    transcriber = _transcriber(model, window_s, overlap_s, device, dtype)
+    transcriber = as_transcriber(
+        model, window_s=window_s, overlap_s=overlap_s, device=device, dtype=dtype
+    )
     start, interrupted = time.perf_counter(), False
     if batch_s is None:
         on_cpu = "cpu" in str(getattr(transcriber.model, "device", "cpu"))
         batch_s = CPU_BATCH_S if on_cpu else GPU_BATCH_S
     settings = {} if journal is None else settings_of(transcriber)
     with Journal(journal, settings) as written, Progress(sources, progress) as bar:
-        run = BatchRun(sources, transcriber, written, bar, batch_s)
+        ledger = Ledger(sources, written, bar)
+        run = BatchRun(ledger, transcriber, batch_s)
         try:
-            with _stop_signals():
+            with sigterm_interrupts():
                 run.go(jobs or JOBS)
         except KeyboardInterrupt:
             interrupted = True
-    numbers = range(sources.count)
-    return BatchReport(
-        StoredResults([run.entries[i] for i in numbers if i in run.entries], written.read),
+    return ledger.report(
         transcriber.model.name,
         time.perf_counter() - start,
-        run.heard_s,
-        tuple(run.batches.downgrades),
-        (*sources.notes, *run.notes()),
-        interrupted,
-        tuple(sources.get(i).name for i in numbers if i not in run.entries),
+        downgrades=run.batches.downgrades,
+        notes=run.notes(),
+        interrupted=interrupted,
     )
-
-
-def _transcriber(
-    model: Any, window_s: float | None, overlap_s: float | None, device: str, dtype: str
-) -> Transcriber:
-    given = {"window_s": window_s, "overlap_s": overlap_s}
-    options = {name: value for name, value in given.items() if value is not None}
-    if not isinstance(model, Transcriber):
-        return Transcriber(model, device=device, dtype=dtype, **options)
-    if options:
-        raise PtlabError("window_s and overlap_s are those of the Transcriber; set them there.")
-    return model
-
-
-@contextmanager
-def _stop_signals() -> Iterator[None]:
-    """SIGTERM, unless it is handled already, ends a run as Ctrl-C does."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -13,7 +13,7 @@ from typing import Any
 from ptlab.data import Corpus
 from ptlab.errors import DataError
 
-__all__ = ["SOUND_SUFFIXES", "Source", "Sources", "find_sources"]
+__all__ = ["SOUND_SUFFIXES", "Source", "Sources", "find_sources", "source_of"]
 
 # What a folder is searched for; a file that is named is read whatever its suffix.
 SOUND_SUFFIXES = frozenset((
@@ -52,6 +52,20 @@ class Sources:
     get: Callable[[int], Source]
     notes: tuple[str, ...] = ()
     sizes: Sequence[int] | None = None
+
+
+def source_of(get: Callable[[int], Source], number: int) -> Source:
+    """A file, or what will be no sound: one row that is wrong must not stop the others.
+
+    Examples
+    --------
+    >>> source_of({7: Source("a.wav", "a.wav")}.__getitem__, 3)
+    Source(name='row 3', content=None)
+    """
+    try:
+        return get(number)
+    except Exception:
+        return Source(f"row {number}", None)
 
 
 def find_sources(inputs: Any, column: str | None = None) -> Sources:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ptlab.audio_queue import AudioQueue
-from ptlab.batch_inputs import Sources
-from ptlab.batch_progress import Progress
+from ptlab.batch_ledger import Ledger
 from ptlab.batch_reader import Heard, Known, Reader, Window, failure
 from ptlab.file_result import FileResult
-from ptlab.journal import Entry, Journal
 from ptlab.minibatches import MiniBatches, free_memory, is_out_of_memory
 from ptlab.sound_stream import SoundStream
 from ptlab.transcribe import Transcriber
@@ -54,43 +48,22 @@ class _Pieces:
 
 
 class BatchRun:
-    """Where each file of a batch stands.
+    """The files of a batch on their way from the reader through the model to the ledger."""
 
-    Attributes
-    ----------
-    entries : dict of int to (str, Entry)
-        Name and result of each file that is done, by its number.
-    heard_s : float
-        Seconds of audio that the model has heard.
-    """
-
-    def __init__(
-        self,
-        sources: Sources,
-        transcriber: Transcriber,
-        journal: Journal,
-        progress: Progress,
-        batch_s: float,
-    ):
-        self.sources, self.transcriber, self.journal = sources, transcriber, journal
-        self.progress, self.model = progress, transcriber.model
+    def __init__(self, ledger: Ledger, transcriber: Transcriber, batch_s: float):
+        self.ledger, self.transcriber, self.model = ledger, transcriber, transcriber.model
         self.batches = MiniBatches(self.model, batch_s)
         self.look_ahead_s = LOOK_AHEAD * batch_s
         # The model waits until look_ahead_s are there, so there must be room for one window more.
         self.queue = AudioQueue(self.look_ahead_s + transcriber.window_s)
-        self.entries: dict[int, tuple[str, Entry]] = {}
-        self.heard_s = 0.0
-        self._resumed = 0
-        self._before = frozenset(journal.known)
         self._pieces: dict[int, _Pieces] = defaultdict(_Pieces)
-        self._twins: dict[str, list[Known]] = defaultdict(list)
 
     def go(self, jobs: int) -> None:
-        """Do all files; `KeyboardInterrupt` leaves what is done in ``entries`` and journal."""
+        """Do all files; `KeyboardInterrupt` leaves what is done in the ledger."""
         transcriber = self.transcriber
         reader = Reader(
-            self.sources, self.queue, self.model, transcriber.window_s, transcriber.overlap_s,
-            self.journal.known,
+            self.ledger.sources, self.queue, self.model, transcriber.window_s,
+            transcriber.overlap_s, self.ledger.journal.known,
         )  # fmt: skip
         try:
             reader.start(jobs)
@@ -101,12 +74,9 @@ class BatchRun:
 
     def notes(self) -> tuple[str, ...]:
         """What the report should say about the run."""
-        notes = []
-        if self.batches.most == 1:
-            notes.append(f"{self.model.name!r} hears one window at a time: padding changes it.")
-        if self._resumed:
-            notes.append(f"{self._resumed} files were done before, says the journal.")
-        return tuple(notes)
+        if self.batches.most > 1:
+            return ()
+        return (f"{self.model.name!r} hears one window at a time: padding changes it.",)
 
     def _take_in(self, items: list[Any]) -> None:
         for item in items:
@@ -120,12 +90,8 @@ class BatchRun:
                 self._finish_if_complete(item.file)
 
     def _recall(self, item: Known) -> None:
-        entry = self.journal.known.get(item.digest)
-        if entry is None:  # the other file of the same content is still under way
-            self._twins[item.digest].append(item)
-        else:
-            self._resumed += item.digest in self._before
-            self._note(item.file, item.name, entry)
+        if not self.ledger.recall(item.file, item.name, item.digest):  # its twin is under way
+            self.ledger.add_twin(item.digest, item.file, item.name)
 
     def _run(self, windows: list[Window]) -> None:
         wanted = [w for w in windows if not self._pieces[w.file].done_for]
@@ -152,17 +118,7 @@ class BatchRun:
                 result = self._with_text(number, pieces)
             except Exception as error:  # one result for every file, whatever is wrong with it
                 result = failure(replace(result, model_s=pieces.model_s), error)
-        heard_s = result.duration_s if result.windows else 0.0
-        with _signals_held():
-            entry = self.journal.write(replace(result, model=self.model.name))
-            self._note(number, result.path, entry, heard_s)
-            for twin in self._twins.pop(result.digest, ()):
-                self._note(twin.file, twin.name, entry)
-
-    def _note(self, number: int, name: str, entry: Entry, heard_s: float = 0.0) -> None:
-        self.entries[number] = (name, entry)
-        self.heard_s += heard_s
-        self.progress.done(number, entry, heard_s)
+        self.ledger.write(number, replace(result, model=self.model.name), result.digest)
 
     def _with_text(self, number: int, pieces: _Pieces) -> FileResult:
         if pieces.error is None:
@@ -194,7 +150,9 @@ class BatchRun:
         while window_s >= LEAST_WINDOW_S:
             start = time.perf_counter()
             try:
-                log_probs, windows = self._by_windows(self.sources.get(number).content, window_s)
+                log_probs, windows = self._by_windows(
+                    self.ledger.sources.get(number).content, window_s
+                )
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -214,21 +172,3 @@ class BatchRun:
         windows = cut_windows(self.model, sound, window_s, overlap_s)
         runs = [(first, self.model.log_probs([waveform])[0]) for first, waveform in windows]
         return join_windows(self.model, runs), len(runs)
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait: what is written to the journal must also be in the report."""
-    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
-        yield
-        return
-    came: list[int] = []
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not None]
-    handlers = {n: signal.signal(n, lambda number, frame: came.append(number)) for n in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    for number in came:
-        signal.raise_signal(number)

@@ -11,7 +11,6 @@ import os
 import signal
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -19,17 +18,18 @@ from typing import Any
 
 import pandas as pd
 
-from ptlab.batch import JOBS, BatchReport, _stop_signals, _transcriber
-from ptlab.batch_inputs import Source, Sources, find_sources
+from ptlab.batch import JOBS, BatchReport
+from ptlab.batch_inputs import find_sources
+from ptlab.batch_ledger import Ledger
 from ptlab.batch_progress import Progress
 from ptlab.batch_reader import digest_of
-from ptlab.batch_report import StoredResults
-from ptlab.batch_run import _signals_held
 from ptlab.errors import PtlabError
 from ptlab.file_result import FileResult
-from ptlab.journal import Entry, Journal, settings_of
+from ptlab.journal import Journal, settings_of
 from ptlab.models import default_model
-from ptlab.ray_worker import Begun, RayTranscriber, Worker, source_of
+from ptlab.ray_worker import Begun, RayTranscriber, Worker
+from ptlab.stop_signals import sigterm_interrupts
+from ptlab.transcribe import as_transcriber
 
 __all__ = ["RayTranscriber", "transcribe_files_ray"]
 
@@ -102,81 +102,54 @@ def transcribe_files_ray(
         "device": "auto" if gpus else "cpu",
         "dtype": dtype,
     }
-    transcriber = _transcriber(**options)  # to know soon that it loads; workers have their own
+    transcriber = as_transcriber(**options)  # to know soon that it loads; workers have their own
     name, settings = transcriber.model.name, {} if journal is None else settings_of(transcriber)
     del transcriber
     stage = {"folder": os.getcwd(), "get": sources.get, **options, "batch_s": batch_s, "jobs": jobs}
     with Journal(journal, settings) as written, Progress(sources, progress) as bar:
-        run = _Run(sources, written, bar)
+        ledger, downgrades, notes = Ledger(sources, written, bar), [], []
         try:
-            with _stop_signals():
-                if todo := run.recall(jobs):
+            with sigterm_interrupts():
+                if todo := _unknown(ledger, jobs):
                     with _running(ray):
                         rows = _rows(ray, todo, stage, workers, files_per_task, cpus, gpus)
                         with closing(rows):  # so that the workers end at once, whatever happens
                             for row in rows:
-                                run.take(row)
+                                result = FileResult.from_dict(row["result"])
+                                ledger.write(row["number"], result, twins=row["number"])
+                                downgrades += row["downgrades"]
+                                notes += [note for note in row["notes"] if note not in notes]
         except KeyboardInterrupt:
             interrupted = True
         except ray.exceptions.RayError as error:
             raise PtlabError(f"Ray gave up; the journal has what was done. {error}") from error
-    return run.report(name, time.perf_counter() - start, interrupted)
+    return ledger.report(
+        name,
+        time.perf_counter() - start,
+        downgrades=downgrades,
+        notes=notes,
+        interrupted=interrupted,
+    )
 
 
-class _Run:
-    """The process that calls: what it knows already, and what comes back."""
+def _unknown(ledger: Ledger, jobs: int) -> list[int]:
+    """Numbers of the files that must be heard: neither in the journal nor there twice."""
+    todo, first = [], {}
 
-    def __init__(self, sources: Sources, journal: Journal, progress: Progress):
-        self.sources, self.journal, self.progress = sources, journal, progress
-        self.entries: dict[int, tuple[str, Entry]] = {}
-        self.twins: dict[int, list[int]] = defaultdict(list)  # of the same content, by the first
-        self.heard_s, self.downgrades, self.notes = 0.0, [], list(sources.notes)
+    def begin(number: int) -> tuple[str, str | None]:
+        source = ledger.source(number)
+        return source.name, digest_of(source.content)
 
-    def recall(self, jobs: int) -> list[int]:
-        """Numbers of the files that must be heard; what the journal knows is done."""
-        todo, first = [], {}
-        with ThreadPoolExecutor(jobs) as pool:
-            for number, digest in enumerate(pool.map(self._digest, range(self.sources.count))):
-                if digest in self.journal.known:
-                    self._note(number, self.journal.known[digest])
-                elif digest and first.setdefault(digest, number) != number:
-                    self.twins[first[digest]].append(number)
-                else:
-                    todo.append(number)
-        if self.entries:
-            self.notes.append(f"{len(self.entries)} files were done before, says the journal.")
-        return todo
-
-    def take(self, row: dict[str, Any]) -> None:
-        """Write down what a worker made of a file."""
-        number, result = row["number"], FileResult.from_dict(row["result"])
-        with _signals_held():
-            entry = self.journal.write(result)
-            self._note(number, entry, result.duration_s if result.windows else 0.0)
-            for twin in self.twins.pop(number, ()):
-                self._note(twin, entry)
-        self.downgrades += row["downgrades"]
-        self.notes += [note for note in row["notes"] if note not in self.notes]
-
-    def report(self, model: str, seconds: float, interrupted: bool) -> BatchReport:
-        numbers = range(self.sources.count)
-        done = [self.entries[n] for n in numbers if n in self.entries]
-        missing = tuple(self._source(n).name for n in numbers if n not in self.entries)
-        return BatchReport(
-            StoredResults(done, self.journal.read), model, seconds, self.heard_s,
-            tuple(self.downgrades), tuple(self.notes), interrupted, missing,
-        )  # fmt: skip
-
-    def _source(self, number: int) -> Source:
-        return source_of(self.sources.get, number)
-
-    def _digest(self, number: int) -> str | None:
-        return digest_of(self._source(number).content)
-
-    def _note(self, number: int, entry: Entry, heard_s: float = 0.0) -> None:
-        self.entries[number] = (self._source(number).name, entry)
-        self.heard_s += heard_s
-        self.progress.done(number, entry, heard_s)
+    with ThreadPoolExecutor(jobs) as pool:
+        found = pool.map(begin, range(ledger.sources.count))
+        for number, (name, digest) in enumerate(found):
+            if ledger.recall(number, name, digest):
+                continue
+            if digest and first.setdefault(digest, number) != number:
+                ledger.add_twin(first[digest], number, name)
+            else:
+                todo.append(number)
+    return todo
 
 
 def _rows(

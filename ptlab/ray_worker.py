@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ptlab.batch import BatchReport, _transcriber, transcribe_files
-from ptlab.batch_inputs import Source
+from ptlab.batch import BatchReport, transcribe_files
+from ptlab.batch_inputs import Source, source_of
 from ptlab.file_result import FileResult
+from ptlab.transcribe import as_transcriber
 
-__all__ = ["Begun", "RayTranscriber", "Worker", "source_of"]
+__all__ = ["Begun", "RayTranscriber", "Worker"]
 
 MOST_DEATHS = 3  # in one file: the first with its whole task, so at least twice with it alone
 DEADLY = (
@@ -62,7 +63,9 @@ class RayTranscriber:
         device: str = "auto",
         dtype: str = "auto",
     ):
-        self.transcriber = _transcriber(model, window_s, overlap_s, device, dtype)
+        self.transcriber = as_transcriber(
+            model, window_s=window_s, overlap_s=overlap_s, device=device, dtype=dtype
+        )
         self.column, self.options = column, {"batch_s": batch_s, "jobs": jobs, "progress": False}
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -157,17 +160,3 @@ class Worker:
         import ray
 
         return ray.get(getattr(self.begun, method).remote(numbers))
-
-
-def source_of(get: Callable[[int], Source], number: int) -> Source:
-    """A file, or what will be no sound: one row that is wrong must not stop the others.
-
-    Examples
-    --------
-    >>> source_of({7: Source("a.wav", "a.wav")}.__getitem__, 3)
-    Source(name='row 3', content=None)
-    """
-    try:
-        return get(number)
-    except Exception:
-        return Source(f"row {number}", None)

@@ -21,6 +21,7 @@ from ptlab.confidence import (
     segment_confidence,
     word_confidence,
 )
+from ptlab.errors import PtlabError
 from ptlab.models import SpeechModel, load_model, read_calibration
 from ptlab.text import encode, writable_text
 from ptlab.transcription import Character, Timing, Transcription, Word
@@ -274,6 +275,30 @@ class Transcriber:
         ends = (ctc.frame_boundary(f, *grid) for f in (segment.start_frame, segment.end_frame))
         start, end = (min(max(t + self.offset_s, 0.0), duration_s) for t in ends)
         return round(start, 4), round(end, 4)
+
+
+def as_transcriber(
+    model: str | os.PathLike | SpeechModel | Transcriber | None = None,
+    *,
+    window_s: float | None = None,
+    overlap_s: float | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+) -> Transcriber:
+    """A `Transcriber` as it is, or one of what it takes; None is its own default.
+
+    Raises
+    ------
+    PtlabError
+        If windows are given for a `Transcriber`, which has its own.
+    """
+    given = {"window_s": window_s, "overlap_s": overlap_s}
+    options = {name: value for name, value in given.items() if value is not None}
+    if not isinstance(model, Transcriber):
+        return Transcriber(model, device=device, dtype=dtype, **options)
+    if options:
+        raise PtlabError("window_s and overlap_s are those of the Transcriber; set them there.")
+    return model
 
 
 def hf_pipeline(model: SpeechModel, **options: Any) -> Any:

@@ -11,7 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptlab.batch import transcribe_files
+from ptlab.batch_inputs import Sources
+from ptlab.batch_ledger import Ledger
+from ptlab.batch_progress import Progress
 from ptlab.errors import DataError
+from ptlab.journal import Journal
 from ptlab.models import load_model
 from ptlab.transcribe import Transcriber
 
@@ -182,3 +186,13 @@ def test_a_bar_says_how_far_it_is(inputs, tiny_model, tmp_path, capsys):
     assert "times real time, 2 not ok" in last
     run(inputs, tiny_model, None)
     assert capsys.readouterr().err == ""
+
+
+def test_a_row_that_cannot_be_read_is_named_among_the_missing():
+    def get(number):
+        raise ValueError("a damaged row")
+
+    sources = Sources(2, get)
+    with Journal(None, {}) as journal, Progress(sources, show=False) as bar:
+        report = Ledger(sources, journal, bar).report("mini", 1.0, interrupted=True)
+    assert report.missing == ("row 0", "row 1") and len(report) == 0

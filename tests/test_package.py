@@ -23,7 +23,7 @@ PACKAGE = ROOT / "ptlab"
 # Rooms from bottom to top: a room imports only from rows above its own.
 ORDER = (
     ("errors",),
-    ("samples", "decoders", "numerals", "lattice", "minibatches", "audio_queue"),
+    ("samples", "decoders", "numerals", "lattice", "minibatches", "audio_queue", "stop_signals"),
     ("audio", "text"),
     ("speech_model", "devices", "calibration", "edits", "sound_stream"),
     ("models", "data", "metrics"),
@@ -32,6 +32,7 @@ ORDER = (
     ("transcribe", "file_result", "batch_inputs"),
     ("journal", "batch_reader"),
     ("batch_report", "batch_progress"),
+    ("batch_ledger",),
     ("batch_run",),
     ("batch", "streaming", "embeddings", "finetune", "export"),
     ("ray_worker",),
@@ -48,6 +49,7 @@ HEIGHT = {room: height for height, rooms in enumerate(ORDER) for room in rooms}
 INTERNAL = {
     "audio_queue": "part of batch",
     "batch_inputs": "part of batch",
+    "batch_ledger": "part of batch",
     "batch_plots": "part of plots, which exports its names",
     "batch_progress": "part of batch",
     "batch_reader": "part of batch",
@@ -69,6 +71,7 @@ INTERNAL = {
     "samples": "part of audio",
     "sound_stream": "part of batch",
     "speech_model": "part of models, which exports its names",
+    "stop_signals": "part of batch",
     "windows": "part of transcribe",
 }
 ROOMS = sorted(p.stem for p in PACKAGE.glob("*.py") if p.stem not in ("__init__", "__main__"))

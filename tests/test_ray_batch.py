@@ -22,6 +22,7 @@ import soundfile
 import ptlab
 from ptlab import ray_batch
 from ptlab.batch import transcribe_files
+from ptlab.batch_ledger import Ledger
 from ptlab.errors import DataError, ModelError, PtlabError
 from ptlab.file_result import FileResult
 from ptlab.ray_batch import RayTranscriber, transcribe_files_ray
@@ -203,14 +204,14 @@ def test_its_journal_is_the_one_of_transcribe_files(no_ray, inputs, model, expec
 def test_stopped_in_the_middle_it_says_what_is_missing(
     no_ray, inputs, model, expected, tmp_path, monkeypatch
 ):
-    journal, take = tmp_path / "journal.jsonl", ray_batch._Run.take
+    journal, write = tmp_path / "journal.jsonl", Ledger.write
 
-    def stop_at_the_third(run, row):
-        if len(run.entries) >= 3:
+    def stop_at_the_third(ledger, *result, **twins):
+        if len(ledger.entries) >= 3:
             raise KeyboardInterrupt
-        take(run, row)
+        write(ledger, *result, **twins)
 
-    monkeypatch.setattr(ray_batch._Run, "take", stop_at_the_third)
+    monkeypatch.setattr(Ledger, "write", stop_at_the_third)
     report = run(inputs, model, journal=journal)
     assert report.interrupted and len(report) == 3
     assert len(report.missing) == len(inputs) - 3
