@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STATUSES", "BatchReport", "FileResult", "transcribe_files"]
 
-GPU_BATCH_S, CPU_BATCH_S = 80.0, 20.0  # a CPU gains nothing from more, and memory is per second
+GPU_BATCH_S, CPU_BATCH_S = 80.0, 40.0  # a CPU gains nothing from more, and memory is per second
 JOBS = 2  # one can keep up with a model; with two, a slow file or disk does not stop the other
 
 
@@ -68,7 +68,8 @@ def transcribe_files(
         read, and everything if model, windows or ptlab's version are others.
     batch_s : float, optional
         Seconds of audio, padding included, that the model hears at once: by default 80 on a GPU,
-        20 on a CPU. They get fewer by themselves when memory runs out.
+        40 on a CPU (there as two mini-batches, each by half of torch's threads). They get fewer by
+        themselves when memory runs out.
     window_s, overlap_s : float, optional
         As in `Transcriber`, whose they are by default.
     jobs : int, optional

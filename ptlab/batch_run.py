@@ -13,14 +13,14 @@ from ptlab.audio_queue import AudioQueue
 from ptlab.batch_ledger import Ledger
 from ptlab.batch_reader import Heard, Known, Reader, Window, failure
 from ptlab.file_result import FileResult
-from ptlab.minibatches import MiniBatches, free_memory, is_out_of_memory
+from ptlab.minibatches import MiniBatches, free_memory, is_out_of_memory, lanes_for
 from ptlab.sound_stream import SoundStream
 from ptlab.transcribe import Transcriber
 from ptlab.windows import cut_windows, join_windows
 
 __all__ = ["BatchRun"]
 
-LOOK_AHEAD = 8  # mini-batches of audio among which windows of like lengths are looked for
+LOOK_AHEAD = 8  # times batch_s of audio, among which windows of like lengths are looked for
 LEAST_WINDOW_S = 2.0  # below, hardly a word fits into a window
 NO_WORDS = "No word was recognised in it. Listen to it: is it speech?"
 _AUDIBLE = ("ok", "silent")  # statuses of what has been read and goes to the model
@@ -52,7 +52,7 @@ class BatchRun:
 
     def __init__(self, ledger: Ledger, transcriber: Transcriber, batch_s: float):
         self.ledger, self.transcriber, self.model = ledger, transcriber, transcriber.model
-        self.batches = MiniBatches(self.model, batch_s)
+        self.batches = MiniBatches(self.model, batch_s, lanes_for(self.model))
         self.look_ahead_s = LOOK_AHEAD * batch_s
         # The model waits until look_ahead_s are there, so there must be room for one window more.
         self.queue = AudioQueue(self.look_ahead_s + transcriber.window_s)

@@ -87,7 +87,7 @@ def test_a_long_file_neither_waits_nor_keeps_others_waiting(transcriber, paths, 
     calls = []
 
     watched = Transcriber(Recorder(transcriber.model, calls), **WINDOWS)
-    check(run(paths, watched, batch_s=12.0), alone)
+    check(run(paths, watched, batch_s=24.0), alone)
     assert any(3 * RATE in lengths and min(lengths) < 3 * RATE for lengths in calls)
     assert max(len(lengths) * max(lengths) for lengths in calls) <= 12 * RATE
 

@@ -1,7 +1,11 @@
 """Mini-batches: what is put together, and what happens when memory runs out."""
 
+import contextlib
 import itertools
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptlab.minibatches import MiniBatches, is_out_of_memory, plan
+from ptlab.minibatches import MiniBatches, is_out_of_memory, lanes_for, plan
 
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -46,9 +50,9 @@ class Tight:
         return [np.array([[w.sum()]]) for w in waveforms]
 
 
-def run(model, lengths, batch_s):
+def run(model, lengths, batch_s, lanes=1):
     """What `MiniBatches` makes of waveforms of ones: an outcome for each, in their order."""
-    batches = MiniBatches(model, batch_s)
+    batches = MiniBatches(model, batch_s, lanes)
     outcomes = list(batches.run([np.ones(n, np.float32) for n in lengths]))
     assert sorted(o.index for o in outcomes) == list(range(len(lengths)))  # each one once
     return batches, sorted(outcomes, key=lambda o: o.index)
@@ -155,3 +159,89 @@ def test_a_model_that_does_not_pad_exactly_has_one_at_a_time():
 def test_seconds_are_shared_by_length():
     _, outcomes = run(Tight(1_000), [10, 30], batch_s=80)
     assert outcomes[1].seconds == pytest.approx(3 * outcomes[0].seconds)
+
+
+class Crowded(Tight):
+    """Has room for so many samples in all lanes together, and sees how many are in use."""
+
+    def __init__(self, room):
+        super().__init__(room)
+        self.lock, self.held, self.most_held, self.together = threading.Lock(), 0, 0, 0
+        self.running, self.met = 0, threading.Barrier(2)
+
+    def log_probs(self, waveforms, batch_size):
+        size = len(waveforms) * max(map(len, waveforms))
+        with self.lock:
+            self.held, self.running = self.held + size, self.running + 1
+            self.most_held = max(self.held, self.most_held)
+            self.together = max(self.together, self.running)
+        try:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                self.met.wait(0.2)  # until another one is there
+            self.met.reset()
+            if self.held > self.room:
+                raise MemoryError
+            return [np.array([[w.sum()]]) for w in waveforms]
+        finally:
+            with self.lock:
+                self.held, self.running = self.held - size, self.running - 1
+
+
+def test_lanes_run_at_once_within_the_seconds_of_a_batch():
+    model = Crowded(1_000)
+    batches, outcomes = run(model, [5, 10, 10, 20, 20, 20, 35], batch_s=40, lanes=2)
+    assert [o.log_probs for o in outcomes] == [5, 10, 10, 20, 20, 20, 35]
+    assert model.together == 2
+    assert model.most_held == 40  # the one of 35 ran alone
+    assert not batches.downgrades
+
+
+def test_without_memory_for_two_lanes_there_is_one():
+    model = Crowded(25)
+    batches, outcomes = run(model, [20] * 6, batch_s=40, lanes=2)
+    assert all(o.error is None for o in outcomes)
+    assert batches.lanes == 1
+    assert batches.downgrades == [
+        "out of memory with 20.0 s of audio beside another mini-batch: went on with one at a time"
+    ]
+
+
+@given(LENGTHS, st.integers(1, 150), st.integers(20, 400))
+def test_lanes_end_as_one_does(lengths, room, batch_s):
+    _, outcomes = run(Tight(room), lengths, batch_s, lanes=2)
+    assert [o.error is None for o in outcomes] == [length <= room for length in lengths]
+
+
+def test_lanes_share_the_threads_of_torch():
+    """And give them back: what a thread sets is what threads begun after it have."""
+
+    class Counting(Tight):
+        def log_probs(self, waveforms, batch_size):
+            seen.append(torch.get_num_threads())
+            return super().log_probs(waveforms, batch_size)
+
+    def threads_of_a_new_thread():
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
+    before, seen = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(6)
+        run(Counting(1_000), [10] * 4 + [35], batch_s=40, lanes=2)
+        assert sorted(set(seen)) == [3, 6]  # the long one has them all
+        assert torch.get_num_threads() == threads_of_a_new_thread() == 6
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_lanes_are_for_a_cpu_with_threads_to_share():
+    model = SimpleNamespace(device=torch.device("cpu"))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        assert lanes_for(model) == 2
+        assert lanes_for(SimpleNamespace(device=torch.device("meta"))) == 1
+        torch.set_num_threads(1)  # who asked for one core gets one
+        assert lanes_for(model) == 1
+    finally:
+        torch.set_num_threads(before)
