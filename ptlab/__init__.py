@@ -22,6 +22,8 @@ __version__ = "0.1.0"
 _ROOMS = {
     "audio": ("SAMPLE_RATE", "Audio", "load_audio", "normalize", "resample"),
     "batch": ("STATUSES", "BatchReport", "FileResult", "transcribe_files"),
+    "collate": ("IGNORED", "CTCCollator"),
+    "comparison": ("Comparison", "compare"),
     "confidence": (
         "Calibrator",
         "frame_confidence",
@@ -63,6 +65,8 @@ _ROOMS = {
         "PtlabError",
         "TextError",
     ),
+    "finetune": ("FinetuneResult", "FinetuneSettings", "finetune"),
+    "finetune_audit": ("DataAudit", "audit_data"),
     "metrics": (
         "Edit",
         "ErrorRates",
@@ -97,6 +101,7 @@ _ROOMS = {
         "plot_reliability",
         "plot_spectrogram",
         "plot_throughput",
+        "plot_training",
         "plot_waveform",
     ),
     "ray_batch": ("RayTranscriber", "transcribe_files_ray"),

@@ -22,6 +22,7 @@ from ptlab.diagrams import plot_asr_overview, plot_pretraining, plot_receptive_f
 from ptlab.errors import PtlabError
 from ptlab.figures import LABEL_PT, WIDTH_IN, axes_or_new
 from ptlab.metrics import align_words, ece, reliability
+from ptlab.training_history import plot_training
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +43,7 @@ __all__ = [
     "plot_reliability",
     "plot_spectrogram",
     "plot_throughput",
+    "plot_training",
     "plot_waveform",
 ]
 

@@ -1,0 +1,90 @@
+"""Clips of any length -> one batch for CTC training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["IGNORED", "CTCCollator"]
+
+IGNORED = -100  # label of padding: the loss leaves it out
+
+
+class CTCCollator:
+    """Makes batches: sounds are padded with zeros, labels with -100, each to its own longest.
+
+    Every sound is normalised by itself and before its padding, whatever the feature extractor says
+    about attention masks: without a mask transformers would normalise sound and padding as one,
+    and what a clip sounds like would depend on the batch that it is in.
+
+    Parameters
+    ----------
+    feature_extractor
+        A `transformers.Wav2Vec2FeatureExtractor`.
+    receptive_field, hop : int
+        Of the model, in samples: how long the masks of SpecAugment are.
+
+    Examples
+    --------
+    >>> from transformers import Wav2Vec2FeatureExtractor
+    >>> collator = CTCCollator(Wav2Vec2FeatureExtractor(do_normalize=True))
+    >>> batch = collator([
+    ...     {"waveform": np.ones(400, np.float32), "labels": [7, 8]},
+    ...     {"waveform": np.ones(720, np.float32), "labels": [9]},
+    ... ])
+    >>> batch["labels"].tolist(), batch["attention_mask"].sum(-1).tolist()
+    ([[7, 8], [9, -100]], [400, 720])
+    """
+
+    def __init__(self, feature_extractor: Any, receptive_field: int = 400, hop: int = 320):
+        self.feature_extractor = feature_extractor
+        self.receptive_field, self.hop = receptive_field, hop
+
+    def __call__(self, clips: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """One batch.
+
+        Parameters
+        ----------
+        clips : sequence of dict
+            Each with ``waveform`` (samples,) at the model's rate, ``labels`` (characters,), and
+            where SpecAugment is wanted ``mask`` (frames,).
+
+        Returns
+        -------
+        dict of Tensor
+            ``input_values`` and ``attention_mask`` (clips, samples), ``labels`` (clips,
+            characters), and ``mask_time_indices`` (clips, frames) if there are masks.
+        """
+        import torch
+
+        batch = dict(
+            self.feature_extractor(
+                [clip["waveform"] for clip in clips],
+                sampling_rate=self.feature_extractor.sampling_rate,
+                padding=True,
+                return_attention_mask=True,
+                return_tensors="pt",
+            )
+        )
+        batch["labels"] = torch.from_numpy(_padded([c["labels"] for c in clips], IGNORED))
+        if "mask" in clips[0]:
+            frames = (batch["input_values"].shape[1] - self.receptive_field) // self.hop + 1
+            masks = _padded([clip["mask"] for clip in clips], 0, frames)
+            batch["mask_time_indices"] = torch.from_numpy(masks.astype(bool))
+        return batch
+
+
+def _padded(rows: Sequence[Any], fill: int, width: int | None = None) -> np.ndarray:
+    """
+    >>> _padded([[1, 2], [3]], -100).tolist()
+    [[1, 2], [3, -100]]
+    """
+    table = np.full((len(rows), width or max(map(len, rows))), fill, dtype=np.int64)
+    for line, row in zip(table, rows, strict=True):
+        line[: len(row)] = row
+    return table

@@ -1,0 +1,199 @@
+"""Two models on the same clips: is the second one better, and where?"""
+
+from __future__ import annotations
+
+import html
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ptlab import ctc
+from ptlab.audio import load_audio
+from ptlab.data import Corpus
+from ptlab.errors import DataError
+from ptlab.finetune_data import as_corpus
+from ptlab.metrics import Interval, PairedComparison, bootstrap, error_rates, paired_comparison
+from ptlab.models import SpeechModel
+from ptlab.text import normalize_text
+from ptlab.transcribe import Transcriber
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Comparison", "compare"]
+
+FEWEST_SPEAKERS = 5  # with fewer, speakers cannot be drawn at random: clips are
+EXAMPLES = 3
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison:
+    """Error rates of two models on the same clips; made by `ptlab.compare`.
+
+    Attributes
+    ----------
+    before_wer, after_wer, before_cer, after_cer : Interval
+    wer, cer : PairedComparison
+        Differences, after minus before: below zero the second model is better.
+    frame : pandas.DataFrame
+        A row a clip: ``id``, ``reference``, ``before``, ``after``, and ``change`` (errors in
+        letters after, less those before), best improved first.
+    speakers : int or None
+        Speakers that were drawn for the intervals; None where clips were.
+    names : tuple of str
+        Of the two models.
+    """
+
+    before_wer: Interval
+    after_wer: Interval
+    before_cer: Interval
+    after_cer: Interval
+    wer: PairedComparison
+    cer: PairedComparison
+    frame: pd.DataFrame
+    speakers: int | None
+    names: tuple[str, str]
+
+    @property
+    def relative_wer(self) -> float:
+        """Share of the word errors that is gone: 0.3 is 30 % fewer; below 0 there are more."""
+        return -self.wer.difference / self.before_wer.value if self.before_wer.value else 0.0
+
+    def examples(self, count: int = EXAMPLES) -> str:
+        """The clips that gained most, and those that lost most, in three lines each."""
+        gained = self.frame[self.frame.change < 0].head(count)
+        lost = self.frame[self.frame.change > 0].tail(count)[::-1]
+        lines = []
+        for title, rows in (("most improved", gained), ("most worsened", lost)):
+            if len(rows):
+                lines.append(f"{title}:")
+                lines += [_example(row) for row in rows.to_dict("records")]
+        return "\n".join(lines) or "The two models wrote every clip equally well."
+
+    def to_frame(self) -> pd.DataFrame:
+        """The clips, best improved first."""
+        return self.frame
+
+    def __str__(self) -> str:
+        drawn = f"{self.speakers} speakers" if self.speakers else "clips"
+        return "\n".join([
+            f"{self.names[0]} -> {self.names[1]} on {len(self.frame):,} clips, "
+            f"95 % intervals over {drawn}",
+            f"WER {self.before_wer} -> {self.after_wer}; difference {self.wer}",
+            f"CER {self.before_cer} -> {self.after_cer}; difference {self.cer}",
+            self.examples(1),
+        ])  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<Comparison\n{self}>"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def compare(
+    before: str | os.PathLike | SpeechModel,
+    after: str | os.PathLike | SpeechModel,
+    split: Any,
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Transcribe a split with two models, and say by how much they differ and how sure that is.
+
+    Parameters
+    ----------
+    before, after : str, path or SpeechModel
+    split : Corpus, datasets.Dataset or path
+        Clips that neither model was trained on. With five speakers or more, the bootstrap draws
+        speakers; else clips, and the intervals then say nothing about new speakers.
+    n_resamples, seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    DataError
+        If no clip has a text.
+
+    Examples
+    --------
+    >>> import ptlab
+    >>> clips = ptlab.load_corpus("dev").filter(speaker="pm_santa", domain="travel")
+    >>> same = compare("mini", "mini", clips)
+    >>> same.wer.difference, same.examples()
+    (0.0, 'The two models wrote every clip equally well.')
+    """
+    corpus = as_corpus(split, "the split")
+    pair = [Transcriber(model) for model in (before, after)]
+    letters = sorted({token.lower() for one in pair for token in one.model.vocabulary})
+    references = [normalize_text(_text(row), letters) for row in corpus]
+    chosen = [i for i, text in enumerate(references) if text]
+    if not chosen:
+        raise DataError("No clip of the split has a text to compare with.")
+    references = [references[i] for i in chosen]
+    written = [hypotheses(one, corpus) for one in pair]
+    texts = [[found[i].lower() for i in chosen] for found in written]
+    groups = _speakers(corpus, chosen)
+    options = {"groups": groups, "n_resamples": n_resamples, "seed": seed}
+    rates = [
+        bootstrap(references, found, metric=metric, **options)
+        for metric in ("wer", "cer") for found in texts
+    ]  # fmt: skip
+    differences = [
+        paired_comparison(references, *texts, metric=metric, **options) for metric in ("wer", "cer")
+    ]
+    frame = _frame(corpus, chosen, references, texts)
+    speakers = len(set(groups)) if groups else None
+    return Comparison(*rates, *differences, frame, speakers, tuple(t.model.name for t in pair))
+
+
+def hypotheses(transcriber: Transcriber, corpus: Corpus) -> list[str]:
+    """What a model writes for every clip of a corpus."""
+    from tqdm.auto import tqdm
+
+    model, texts = transcriber.model, []
+    for row in tqdm(corpus, f"transcribing by {model.name}", len(corpus), leave=False, delay=2):
+        source = row["audio"] if "audio" in row else row["file"]
+        audio = load_audio(source, target_rate=model.sampling_rate)
+        log_probs = transcriber.log_probs(audio.waveform)[0]
+        texts.append(ctc.decode(log_probs, model.vocabulary, model.blank))
+    return texts
+
+
+def _text(row: dict[str, Any]) -> str:
+    return row["text"] if isinstance(row["text"], str) else ""
+
+
+def _speakers(corpus: Corpus, chosen: list[int]) -> list[Any] | None:
+    if "speaker" not in corpus.frame:
+        return None
+    speakers = corpus.frame.speaker.iloc[chosen].tolist()
+    return speakers if len(set(speakers)) >= FEWEST_SPEAKERS else None
+
+
+def _frame(
+    corpus: Corpus, chosen: list[int], references: list[str], texts: list[list[str]]
+) -> pd.DataFrame:
+    import pandas as pd
+
+    def errors(found: list[str]) -> np.ndarray:
+        pairs = [error_rates(r, t) for r, t in zip(references, found, strict=True)]
+        return np.array([round(rates.cer * rates.characters) for rates in pairs])
+
+    table = pd.DataFrame({
+        "id": corpus.frame.id.iloc[chosen].tolist(),
+        "reference": references, "before": texts[0], "after": texts[1],
+        "change": errors(texts[1]) - errors(texts[0]),
+    })  # fmt: skip
+    return table.sort_values("change", kind="stable", ignore_index=True)
+
+
+def _example(row: dict[str, Any]) -> str:
+    heads = ("reference", "before", "after")
+    return "\n".join(f"  {head:<9} {row[head]}" for head in heads)

@@ -1,0 +1,329 @@
+"""Fine-tune a CTC model on recordings and texts of your own: `finetune`, in one call.
+
+The rooms it is made of, from the data upwards: ``finetune_data`` (clips), ``finetune_augment``,
+``finetune_audit`` (what is in the data), ``collate`` (batches), ``finetune_model`` (vocabulary and
+head), ``finetune_weights`` (what learns), ``finetune_folder``, ``finetune_trainer`` (the Trainer
+made right), ``training_history``, ``finetune_result`` and ``finetune_card``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from ptlab.collate import CTCCollator
+from ptlab.comparison import hypotheses
+from ptlab.data import Corpus
+from ptlab.devices import find_device
+from ptlab.errors import PtlabError
+from ptlab.finetune_audit import DataAudit, audit_data
+from ptlab.finetune_card import model_card
+from ptlab.finetune_data import ByLength, Clips, as_corpus
+from ptlab.finetune_folder import (
+    checkpoints,
+    claim,
+    fingerprint,
+    kept_checkpoint,
+    last_checkpoint,
+    read_state,
+)
+from ptlab.finetune_model import trainable_model
+from ptlab.finetune_result import FinetuneResult, read_result, write_result
+from ptlab.finetune_settings import FinetuneSettings
+from ptlab.finetune_trainer import (
+    CTCTrainer,
+    LastStep,
+    Patience,
+    find_precision,
+    training_arguments,
+)
+from ptlab.finetune_weights import bytes_to_store, merged, prepared
+from ptlab.metrics import bootstrap
+from ptlab.minibatches import is_out_of_memory
+from ptlab.models import SpeechModel, load_model
+from ptlab.text import encode
+from ptlab.training_history import LiveProgress, history_rows
+from ptlab.transcribe import Transcriber
+
+__all__ = ["FinetuneResult", "FinetuneSettings", "finetune"]
+
+logger = logging.getLogger("ptlab")
+
+
+def finetune(
+    model: Any,
+    train: Any,
+    validation: Any,
+    *,
+    output: str | os.PathLike[str],
+    progress: bool = True,
+    **settings: Any,
+) -> FinetuneResult:
+    """Train a model on clips and their texts, and keep the weights that did best on others.
+
+    What can be known to go wrong is looked for first: clips that cannot be used are dropped and
+    told (`ptlab.audit_data`), disk space is counted, and the longest clips are tried. Run the same
+    line again after a crash, and it goes on from the last checkpoint as if nothing had happened;
+    run it again after its end, and it gives the result that is there.
+
+    On a CPU the same call gives the same numbers on the same machine. On a GPU the gradient of the
+    CTC loss is added up in no fixed order, so that two runs differ a little.
+
+    Parameters
+    ----------
+    model : str, path, SpeechModel or PretrainedConfig
+        What to begin with: a model with or without a CTC head, or a configuration of transformers
+        for random weights. It is not changed.
+    train, validation : Corpus, datasets.Dataset or path
+        Clips with their texts. Speakers and sentences of one should not be in the other.
+    output : path
+        A new folder, for checkpoints and then for the model.
+    progress : bool
+        Show a bar, and in a notebook a figure.
+    **settings
+        See `FinetuneSettings`: epochs, steps, batch_size, accumulation, learning_rate, freeze,
+        vocabulary, augment, precision, checkpointing, lora, patience, seed and more.
+
+    Returns
+    -------
+    FinetuneResult
+
+    Raises
+    ------
+    DataError
+        If nothing is left of the clips.
+    ModelError
+        If the model cannot be loaded or trained.
+    PtlabError
+        If a setting is not possible, memory or disk are too small, the output folder holds
+        something else, or the loss is not finite. The last good checkpoint is kept.
+
+    Examples
+    --------
+    >>> import ptlab
+    >>> train, validation = ptlab.load_corpus("train"), ptlab.load_corpus("dev")
+    >>> result = finetune("mini", train, validation, output="runs/mine")  # doctest: +SKIP
+    >>> ptlab.compare("mini", result.model, ptlab.load_corpus("test"))  # doctest: +SKIP
+    """
+    from transformers import set_seed
+
+    chosen = FinetuneSettings.from_names(settings)
+    device = find_device(chosen.device)
+    used = replace(chosen, device=device, precision=find_precision(chosen.precision, device))
+    folder = Path(output).expanduser()
+    corpora = {
+        "train": as_corpus(train, "train"),
+        "validation": as_corpus(validation, "validation"),
+    }
+    set_seed(used.seed)  # a new head is random
+    learner = trainable_model(model, used.vocabulary, _texts(corpora["train"]))
+    run = fingerprint(learner, corpora, chosen)
+    return read_result(folder, run, device) or _train(learner, corpora, folder, run, used, progress)
+
+
+def _train(
+    learner: SpeechModel,
+    corpora: Mapping[str, Corpus],
+    folder: Path,
+    run: str,
+    settings: FinetuneSettings,
+    progress: bool,
+) -> FinetuneResult:
+    """From the first look at the data to the folder with the finished model."""
+    audit = audit_data(corpora, learner, max_s=settings.max_s)
+    audit.require_clips()
+    if len(audit.dropped) > len(audit.kept):
+        logger.warning("More clips are dropped than kept:\n%s", audit)
+    module = prepared(learner.model, settings)
+    claim(folder, run, bytes_to_store(module))
+    live = LiveProgress(progress)
+    trainer = _trainer(module, learner, corpora, audit, folder, settings, live)
+    since = last_checkpoint(checkpoints(folder))
+    start = time.perf_counter()
+    try:
+        with _memory_explained(settings), _without_bars():
+            _go(trainer, since, settings.seed)
+    finally:
+        live.close()
+    seconds = time.perf_counter() - start
+    try:
+        with _without_bars():
+            _save(merged(trainer.model), learner, folder)
+        result = _result(learner.name, trainer, corpora, audit, folder, settings, seconds, since)
+        (folder / "README.md").write_text(model_card(result), "utf-8")
+        write_result(result, run)
+    except (OSError, SafetensorError) as error:
+        raise PtlabError(
+            f"The model could not be written to {folder}: {error}. Free some disk space and run "
+            f"the same line again; nothing is lost: {kept_checkpoint(checkpoints(folder))}"
+        ) from error
+    shutil.rmtree(checkpoints(folder), ignore_errors=True)
+    return result
+
+
+def _trainer(
+    module: Any,
+    learner: SpeechModel,
+    corpora: Mapping[str, Corpus],
+    audit: DataAudit,
+    folder: Path,
+    settings: FinetuneSettings,
+    live: LiveProgress,
+) -> CTCTrainer:
+    from transformers import PrinterCallback
+
+    clips = {split: _clips(corpora, audit, split, learner, settings) for split in corpora}
+    lengths = audit.kept.duration_s[audit.kept.split == "train"]
+    callbacks = [live, LastStep()]
+    if settings.patience:
+        callbacks.append(Patience(settings.patience))
+    trainer = CTCTrainer(
+        order=ByLength(clips["train"], lengths, settings.update_size),
+        vocabulary=learner.vocabulary,
+        blank=learner.blank,
+        model=module,
+        args=training_arguments(settings, checkpoints(folder), len(lengths)),
+        data_collator=CTCCollator(learner.feature_extractor, learner.receptive_field, learner.hop),
+        train_dataset=clips["train"],
+        eval_dataset=clips["validation"],
+        callbacks=callbacks,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _clips(
+    corpora: Mapping[str, Corpus],
+    audit: DataAudit,
+    split: str,
+    learner: SpeechModel,
+    settings: FinetuneSettings,
+) -> Clips:
+    training = split == "train"
+    labels = audit.kept.label[audit.kept.split == split]
+    return Clips(
+        _kept(corpora[split], audit, split),
+        [encode(label, learner.vocabulary) for label in labels],
+        learner.receptive_field,
+        learner.hop,
+        learner.sampling_rate,
+        augment=training and settings.augment,
+        spec_augment=settings.spec_augment if training else None,
+        seed=settings.seed,
+    )
+
+
+def _kept(corpus: Corpus, audit: DataAudit, split: str) -> Corpus:
+    """The clips of a corpus that the audit has kept."""
+    numbers = audit.kept.number[audit.kept.split == split]
+    return replace(corpus, frame=corpus.frame.iloc[numbers].reset_index(drop=True))
+
+
+def _texts(corpus: Corpus) -> list[str]:
+    return [text for text in corpus.frame.text if isinstance(text, str)]
+
+
+def _go(trainer: CTCTrainer, since: Path | None, seed: int) -> None:
+    """Train to the end, from a checkpoint if there is one."""
+    from transformers import set_seed
+
+    if since is not None:
+        state = read_state(since)
+        if state.global_step >= trainer.args.max_steps:  # killed after its end, while it saved
+            trainer.load_best(state)
+            return
+    trainer.try_longest()
+    set_seed(seed)  # the trial has used up random numbers
+    trainer.train(resume_from_checkpoint=str(since) if since else None)
+
+
+@contextmanager
+def _memory_explained(settings: FinetuneSettings) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise PtlabError(
+            f"Out of memory with {settings.batch_size} clips of up to {settings.max_s:g} s at "
+            "once. Give a smaller batch_size and a larger accumulation (the updates stay the "
+            "same), checkpointing=True, or a smaller max_s."
+        ) from error
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Silence the bars that transformers shows over every file that it writes."""
+    from transformers.utils import logging as hf_logging
+
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
+
+
+def _save(module: Any, learner: SpeechModel, folder: Path) -> None:
+    """What `ptlab.load_model` and transformers load."""
+    from transformers import Wav2Vec2Processor
+
+    module.save_pretrained(folder)
+    features, tokenizer = learner.feature_extractor, learner.tokenizer
+    Wav2Vec2Processor(feature_extractor=features, tokenizer=tokenizer).save_pretrained(folder)
+    features.save_pretrained(folder)
+
+
+def _result(
+    base: str,
+    trainer: CTCTrainer,
+    corpora: Mapping[str, Corpus],
+    audit: DataAudit,
+    folder: Path,
+    settings: FinetuneSettings,
+    seconds: float,
+    since: Path | None,
+) -> FinetuneResult:
+    """Read the saved model back, and measure that."""
+    model, state = load_model(folder, device=settings.device, dtype="float32"), trainer.state
+    validation = audit.kept[audit.kept.split == "validation"]
+    references = validation.label.tolist()
+    written = hypotheses(Transcriber(model), _kept(corpora["validation"], audit, "validation"))
+    wer, cer = (bootstrap(references, written, metric=metric) for metric in ("wer", "cer"))
+    return FinetuneResult(
+        model=model,
+        folder=folder,
+        base=base,
+        steps=state.global_step,
+        best_step=state.best_global_step or state.global_step,
+        wer=wer,
+        cer=cer,
+        history=tuple(history_rows(state.log_history)),
+        audit=audit,
+        settings=settings.to_dict(),
+        seconds=seconds,
+        resumed_from=_step_of(since),
+        stopped_early=state.global_step < trainer.args.max_steps,
+        versions=_versions(),
+    )
+
+
+def _step_of(since: Path | None) -> int | None:
+    return read_state(since).global_step if since else None
+
+
+def _versions() -> dict[str, str]:
+    names = ("ptlab", "torch", "transformers", "accelerate")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}

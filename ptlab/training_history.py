@@ -1,0 +1,171 @@
+"""The course of a training run: as rows, as a figure, and live while it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from transformers import TrainerCallback
+
+from ptlab.errors import PtlabError
+from ptlab.figures import LABEL_PT, WIDTH_IN
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+__all__ = ["LiveProgress", "history_rows", "plot_training"]
+
+REDRAW_S = 5.0  # least time between two figures: drawing one takes a few tenths of a second
+_COLUMNS = {  # name in the Trainer's log -> name in a history
+    "step": "step", "epoch": "epoch", "loss": "loss", "learning_rate": "learning_rate",
+    "grad_norm": "grad_norm", "eval_loss": "validation_loss", "eval_wer": "wer", "eval_cer": "cer",
+}  # fmt: skip
+
+
+def history_rows(log: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """One row an update that was logged or evaluated, from the Trainer's log.
+
+    Examples
+    --------
+    >>> history_rows([{"step": 5, "loss": 2.5}, {"step": 5, "eval_wer": 0.5}, {"train_loss": 1.0}])
+    [{'step': 5, 'loss': 2.5, 'wer': 0.5}]
+    """
+    rows: dict[int, dict[str, float]] = {}
+    for entry in log:
+        found = {new: entry[old] for old, new in _COLUMNS.items() if old in entry}
+        if len(found.keys() - {"step", "epoch"}):
+            rows.setdefault(found["step"], {}).update(found)
+    return list(rows.values())
+
+
+def plot_training(
+    history: Sequence[Mapping[str, float]] | pd.DataFrame, *, axes: Sequence[Axes] | None = None
+) -> Sequence[Axes]:
+    """Loss, and error rates of the validation split, against the updates of the weights.
+
+    Parameters
+    ----------
+    history : sequence of mappings or DataFrame
+        ``result.history``, or a table with columns of these names.
+    axes : two Axes, optional
+        For the losses and for the error rates.
+
+    Returns
+    -------
+    two Axes
+
+    Raises
+    ------
+    PtlabError
+        If there is nothing in it.
+
+    Examples
+    --------
+    >>> rows = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0, "wer": 0.5, "cer": 0.25}]
+    >>> left, right = plot_training(rows)
+    >>> right.get_title()
+    'Best WER 50.0 % after 2 updates'
+    >>> plt.close(left.figure)
+    """
+    rows = history.to_dict("records") if hasattr(history, "to_dict") else list(history)
+    if not rows:
+        raise PtlabError("There is no history to draw; give result.history of a run.")
+    if axes is None:
+        axes = plt.subplots(1, 2, figsize=(WIDTH_IN, 3.2), layout="constrained")[1]
+    left, right = axes
+    _line(left, rows, "loss", "-", color="0.6", label="training")
+    _line(left, rows, "validation_loss", "ko-", markersize=4, label="validation")
+    left.set(xlabel="Updates", ylabel="CTC loss (nats a letter)", title="Loss")
+    _line(right, rows, "wer", "ks-", 100, markersize=4, label="WER")
+    _line(right, rows, "cer", "k^--", 100, markersize=4, label="CER")
+    right.set(xlabel="Updates", ylabel="Validation errors (%)", ylim=(0, None))
+    found = [(row["wer"], row["step"]) for row in rows if _there(row, "wer")]
+    right.set_title(
+        f"Best WER {100 * min(found)[0]:.1f} % after {min(found)[1]:.0f} updates"
+        if found else "No evaluation yet"
+    )  # fmt: skip
+    for ax in (left, right):
+        if ax.lines:
+            ax.legend(fontsize=LABEL_PT)
+    return axes
+
+
+def _line(ax: Axes, rows: Any, name: str, style: str, scale: float = 1, **options: Any) -> None:
+    points = [(row["step"], scale * row[name]) for row in rows if _there(row, name)]
+    if points:
+        ax.plot(*zip(*points, strict=True), style, **options)
+
+
+def _there(row: Mapping[str, float], name: str) -> bool:
+    return name in row and bool(np.isfinite(row[name]))  # a DataFrame has NaN where nothing is
+
+
+class LiveProgress(TrainerCallback):
+    """A bar with loss and WER, and in a notebook a figure that is drawn again as training goes on.
+
+    Parameters
+    ----------
+    show : bool
+    """
+
+    def __init__(self, show: bool = True):
+        self.show, self._bar, self._figure, self._drawn = show, None, None, 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        from tqdm.auto import tqdm
+
+        self._bar = tqdm(
+            total=state.max_steps, initial=state.global_step, desc="updates", disable=not self.show
+        )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        self._bar.update(1)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
+        rows = history_rows(state.log_history)
+        latest = {name: row[name] for row in rows for name in ("loss", "wer") if name in row}
+        said = {"loss": "loss {:.2f}", "wer": "WER {:.1%}"}
+        self._bar.set_postfix_str(", ".join(said[n].format(v) for n, v in latest.items()))
+        if time.monotonic() - self._drawn > REDRAW_S or "eval_wer" in (logs or {}):
+            self._draw(rows)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        self._draw(history_rows(state.log_history))
+        self.close()
+
+    def close(self) -> None:
+        """End the bar, also after an error."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _draw(self, rows: list[dict[str, float]]) -> None:
+        if not (self.show and rows and in_notebook()):
+            return
+        from IPython.display import display
+
+        figure = plot_training(rows)[0].figure
+        if self._figure is None:
+            self._figure = display(figure, display_id=True)
+        else:
+            self._figure.update(figure)
+        plt.close(figure)  # else the notebook shows it once more at the end of the cell
+        self._drawn = time.monotonic()
+
+
+def in_notebook() -> bool:
+    """Whether there is a page to draw on: Jupyter, Colab or VS Code.
+
+    Examples
+    --------
+    >>> in_notebook()
+    False
+    """
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    return hasattr(get_ipython(), "kernel")
