@@ -5,7 +5,7 @@ stopped. Nothing that this writes is shipped. ::
 
     python data/recipes/make_speech.py --text data/recipes/everyday_br.txt --out speech --hours 5
 
-``everyday_br.txt`` and ``everyday_pt.txt`` (for ``--european-share 1``) are 4,542 sentences written
+``everyday_br.txt`` and ``everyday_pt.txt`` (for ``--european-share 1``) are 9,680 sentences written
 for this, in the manner of the corpus and near none of its sentences.
 
 Writes ``<out>/part0.jsonl``, one clip a line: ``path``, ``voice`` (a name, or a blend
