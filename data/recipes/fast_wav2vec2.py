@@ -132,8 +132,15 @@ class FastForward:
         With a mask (and lengths) for a multiple of the batch, every waveform is seen so often, each
         time behind another mask: rows ``batch`` apart are the same waveform.
         """
+        last, inner = self.encode(self.features(waveforms), lengths, mask)
+        return self.model.lm_head(last), inner
+
+    def encode(
+        self, features: Tensor, lengths: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The last layer, normalised, and the inner one, of ``(batch, frames, channels)``."""
         w = self.model.wav2vec2
-        x, _ = w.feature_projection(self.features(waveforms))
+        x, _ = w.feature_projection(features)
         x = x.repeat(len(lengths) // len(x), 1, 1)
         x = drop_channels(x, self.dropout)
         if mask is not None:
@@ -149,4 +156,4 @@ class FastForward:
             heads = layer.attention.num_heads
             x = transformer_layer(x, bias, heads, self.dropout, *layer_parameters(layer))
             inner = x if index == self.inner_layer else inner
-        return self.model.lm_head(w.encoder.layer_norm(x)), inner
+        return w.encoder.layer_norm(x), inner

@@ -1,0 +1,429 @@
+"""Pre-training: languages, masks, negatives, quantizer, the loss against HF's, and resuming."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import sys
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import torch.nn.functional as F
+from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining
+
+from ptlab.data import data_dir
+
+sys.path.insert(0, str(data_dir() / "recipes"))
+import languages
+import make_babel
+import make_espeak
+import pretrain_mini
+import sounds
+from fast_wav2vec2 import FastForward
+
+CODES = 8
+
+
+@pytest.mark.parametrize("name", ["languages", "pretrain_mini"])
+def test_examples_in_the_recipes(name: str) -> None:
+    found = doctest.testmod(importlib.import_module(name))
+    assert found.failed == 0 and found.attempted > 0
+
+
+# -- languages
+
+
+def test_the_languages_are_53_and_each_is_its_own() -> None:
+    rows = languages.LANGUAGES.values()
+    assert len(rows) == 53 and sum(row.xlsr for row in rows) == 35
+    for column in ("name", "voice", "declaration"):
+        assert len({getattr(row, column) for row in rows}) == 53
+
+
+def test_the_sampling_rule_is_xlsrs() -> None:
+    """p_l = (n_l / N)^alpha, made to sum to 1 (Conneau et al. 2020, section 3)."""
+    amounts = {"a": 16.0, "b": 4.0, "c": 1.0}
+    for alpha in (0.0, 0.3, 0.5, 1.0):
+        shares = languages.language_shares(amounts, alpha)
+        assert sum(shares.values()) == pytest.approx(1)
+        assert shares["a"] / shares["c"] == pytest.approx(16**alpha)
+        assert shares["b"] / shares["c"] == pytest.approx(4**alpha)
+
+
+def test_no_share_for_a_language_without_speech() -> None:
+    assert languages.language_shares({"a": 2.0, "b": 0.0}, 0.0) == {"a": 1.0}
+
+
+def test_pieces_are_whole_sentences_or_clauses_of_a_length() -> None:
+    long = ", ".join(["muitas palavras que ninguém escreveu"] * 12)
+    text = f"Curta. {long}. Uma frase que tem o tamanho certo! 这是一个完整的句子，有很多字。"
+    found = languages.pieces(text)
+    assert "Uma frase que tem o tamanho certo!" in found and "Curta." not in found
+    assert all(20 <= languages.letters(piece) <= 150 for piece in found)
+    assert "".join(found).count("muitas") == 12
+
+
+def test_markup_gives_its_paragraphs_only() -> None:
+    page = (
+        "<page><info><desc>Fora</desc></info><p>Um <em>bom</em> dia &amp; tal</p><!-- <p>x</p> -->"
+    )
+    assert languages.paragraphs(page + "<code><p>cd /</p></code><li>Dois</li>") == [
+        "Um bom dia & tal",
+        "Dois",
+    ]
+
+
+@pytest.fixture
+def text_folder(tmp_path: Path) -> Path:
+    """Declarations and help as `fetch` leaves them, of English and Portuguese."""
+    for file, body in (
+        ("package/declaration/eng.html", "<p>All people are born free and equal.</p>"),
+        ("package/declaration/por_BR.html", "<p>Todas as pessoas nascem livres.</p>"),
+        ("usr/share/help/C/gnome-help/a.page", "<p>Press the button to close it all.</p>"),
+        (
+            "usr/share/help/pt_BR/gnome-help/a.page",
+            "<p>Press the button to close it all.</p><p>Aperte o botão que fecha tudo.</p>"
+            "<p>Esta frase é da prova, e não se diz.</p>",
+        ),
+    ):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(body, "utf-8")
+    (tmp_path / "complete").touch()
+    return tmp_path
+
+
+def test_untranslated_and_forbidden_sentences_are_left_out(text_folder: Path) -> None:
+    kept_free = ["Esta frase é da prova, e não se diz."]
+    assert languages.texts("pt", languages.fetch(text_folder), kept_free) == [
+        ("Aperte o botão que fecha tudo.", "gnome-user-docs"),
+        ("Todas as pessoas nascem livres.", "udhr"),
+    ]
+    assert len(languages.texts("en", text_folder)) == 2
+
+
+SAID = {
+    "pt": [(f"{'uma frase longa ' * 4}{c}", "udhr") for c in "abcdefghi"],
+    "cy": [("brawddeg fer", "udhr"), ("brawddeg fach", "udhr")],
+}
+
+
+def test_a_plan_draws_languages_by_the_rule_and_is_the_same_twice() -> None:
+    rows = list(islice(make_babel.plan(SAID, ("", "f1"), 3, 0.5), 3_000))
+    assert rows[:50] == list(islice(make_babel.plan(SAID, ("", "f1"), 3, 0.5), 50))
+    amounts = {c: sum(languages.letters(s) for s, _ in said) for c, said in SAID.items()}
+    expected = languages.language_shares(amounts, 0.5)["pt"]
+    assert np.mean([r["language"] == "pt" for r in rows]) == pytest.approx(expected, abs=0.03)
+    texts = [row["text"] for row in rows if row["language"] == "pt"]
+    assert sorted(texts[:9]) == sorted(s for s, _ in SAID["pt"])  # all before any again
+    assert len({row["path"] for row in rows}) == 3_000
+
+
+def tone(row: dict) -> np.ndarray:
+    """Half a second a word."""
+    return 0.3 * np.sin(np.arange(8_000 * len(row["text"].split())) / 9).astype(np.float32)
+
+
+def test_a_second_call_goes_on_where_the_first_stopped(tmp_path: Path) -> None:
+    def call(hours: float, folder: str) -> Counter:
+        return make_babel.make(make_babel.plan(SAID, ("",), 0), tone, tmp_path / folder, hours)
+
+    call(0.002, "twice")
+    first = (tmp_path / "twice" / "part0.jsonl").read_text("utf-8")
+    assert call(0.006, "twice") == call(0.006, "once")
+    both = [(tmp_path / name / "part0.jsonl").read_text("utf-8") for name in ("twice", "once")]
+    assert both[0] == both[1] and both[0].startswith(first) and len(first) > 100
+    seconds = sum(json.loads(line)["duration_s"] for line in both[0].splitlines())
+    assert 0.006 * 3600 <= seconds < 0.006 * 3600 + 15
+
+
+def test_silence_and_sound_that_is_too_long_are_left_out(tmp_path: Path) -> None:
+    bad = {"a": np.zeros(32_000, np.float32), "b": np.ones(16 * 16_000, np.float32)}
+    bad["c"] = np.ones(8_000, np.float32)
+    rows = [{"path": f"{n}.ogg", "language": "pt", "text": n} for n in (*bad, "d")]
+    good = np.sin(np.arange(32_000) / 9).astype(np.float32)
+    made = make_babel.make(iter(rows), lambda r: bad.get(r["text"], good), tmp_path, 1.0)
+    assert made == {"pt": 2.0}
+    assert [p.name for p in tmp_path.glob("*.ogg")] == ["d.ogg"]
+
+
+def test_no_variant_kept_for_measuring_is_heard() -> None:
+    assert not set(make_espeak.HELD_OUT) & set(make_babel.VARIANTS)
+
+
+# -- sounds
+
+
+@pytest.fixture
+def babel(tmp_path: Path) -> Path:
+    """Noise of two languages, three clips to one of the one."""
+    folder, rng = tmp_path / "babel", np.random.default_rng(0)
+    folder.mkdir()
+    with (folder / "part0.jsonl").open("w", encoding="utf-8") as out:
+        for number in range(8):
+            language = "cy" if number % 4 == 0 else "pt"
+            path = f"{number}.wav"
+            wave = np.convolve(rng.standard_normal(40_000 + 1_000 * number), np.ones(5), "same")
+            soundfile.write(folder / path, 0.1 * wave, 16_000)
+            out.write(json.dumps({"path": path, "language": language}) + "\n")
+    return folder
+
+
+def test_sounds_are_those_of_the_files(babel: Path) -> None:
+    found = sounds.read_sounds([babel])
+    for number in range(8):
+        samples, _ = soundfile.read(babel / f"{number}.wav", dtype="int16")
+        assert np.array_equal(found.clip(number), samples)
+    assert found.seconds == pytest.approx({"cy": 84_000 / 16_000, "pt": 264_000 / 16_000})
+    only = sounds.read_sounds([babel], ["cy"])
+    assert np.array_equal(only.clip(1), found.clip(4)) and set(only.languages) == {"cy"}
+    with pytest.raises(SystemExit, match="No clip in"):
+        sounds.read_sounds([babel], ["ja"])
+
+
+def test_a_pack_that_was_cut_short_is_mended_and_grows(babel: Path) -> None:
+    lines = (babel / "part0.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (babel / "part0.jsonl").write_text("".join(lines[:3]) + lines[3][:9], "utf-8")
+    assert len(sounds.pack(babel)) == 3
+    with (babel / "pack.i16").open("ab") as out:
+        out.write(b"killed here")
+    (babel / "part0.jsonl").write_text("".join(lines), "utf-8")
+    found = sounds.read_sounds([babel])
+    samples, _ = soundfile.read(babel / "7.wav", dtype="int16")
+    assert len(found.places) == 8 and np.array_equal(found.clip(7), samples)
+
+
+def test_languages_are_drawn_by_the_rule(babel: Path) -> None:
+    found = sounds.read_sounds([babel])
+    cy_lengths = {len(found.clip(i)) for i in np.flatnonzero(found.languages == "cy")}
+    for alpha in (1.0, 0.5):
+        drawer, rng = sounds.Drawer(found, alpha), np.random.default_rng(1)
+        heard = np.mean([len(drawer.draw(rng)) in cy_lengths for _ in range(3_000)])
+        expected = languages.language_shares(found.seconds, alpha)["cy"]
+        assert heard == pytest.approx(expected, abs=0.03)
+
+
+# -- masks and negatives
+
+
+def test_half_of_the_frames_are_hidden_in_spans() -> None:
+    """Starts with a share of 0.065, spans of 10: 1 - (1 - 0.065)^10 = 49 % of the frames."""
+    rng, lengths = np.random.default_rng(0), torch.full((200,), 600)
+    mask = pretrain_mini.span_mask(lengths, 600, rng)
+    assert float(mask[:, 10:-10].float().mean()) == pytest.approx(1 - 0.935**10, abs=0.015)
+    edges = torch.diff(F.pad(mask.int(), (1, 1)), dim=1)
+    starts, ends = ((edges == sign).nonzero() for sign in (1, -1))
+    assert int((ends - starts)[:, 1].min()) == 10
+    counts = mask.sum(1)
+    assert counts.min() != counts.max()  # rounded at random, overlapping at random
+
+
+@pytest.mark.parametrize("length", [12, 19, 20, 30, 50])
+def test_short_clips_keep_something_to_hear_and_to_guess(length: int) -> None:
+    for seed in range(50):
+        mask = pretrain_mini.span_mask(torch.tensor([length]), 60, np.random.default_rng(seed))[0]
+        assert not mask[length:].any() and 5 < int(mask.sum()) <= max(20, 0.9 * length)
+        assert int(mask.sum()) < length or length == 20
+
+
+def test_negatives_are_other_hidden_frames_of_the_same_clip() -> None:
+    mask = torch.zeros(2, 12, dtype=torch.bool)
+    mask[0, 2:7] = mask[1, 1:4] = True
+    found = pretrain_mini.draw_negatives(mask, 4_000, np.random.default_rng(0))
+    assert found.shape == (8, 4_000)
+    for place, row in enumerate(found):
+        clip = range(5) if place < 5 else range(5, 8)
+        counts = torch.bincount(row, minlength=8) / 4_000
+        others = [i for i in clip if i != place]
+        assert set(row.tolist()) == set(others)
+        assert counts[others].tolist() == pytest.approx([1 / len(others)] * len(others), abs=0.04)
+
+
+# -- quantizer and loss, against HF
+
+
+@pytest.fixture
+def network() -> Wav2Vec2ForPreTraining:
+    return tiny()
+
+
+def tiny(codes: int = CODES) -> Wav2Vec2ForPreTraining:
+    """A tiny XLSR-53 with gains and biases that are not their starting values."""
+    config = Wav2Vec2Config(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        conv_dim=(8, 12, 12, 16, 16, 16, 16),
+        conv_bias=True,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        num_codevectors_per_group=codes,
+        codevector_dim=24,
+        proj_codevector_dim=24,
+        num_negatives=pretrain_mini.NEGATIVES,
+        contrastive_logits_temperature=pretrain_mini.KAPPA,
+        diversity_loss_weight=pretrain_mini.DIVERSITY,
+        feat_quantizer_dropout=0.0,
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+        feat_proj_dropout=0.0,
+        layerdrop=0.0,
+    )
+    torch.manual_seed(0)
+    model = Wav2Vec2ForPreTraining(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1 and "quantizer" not in name:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def batch_of_two() -> tuple[torch.Tensor, ...]:
+    """Waves, samples, frames, mask and negatives of two clips, one of them padded."""
+    samples = torch.tensor([16_000, 12_345])
+    waves = torch.randn(2, 16_000, generator=torch.Generator().manual_seed(1))
+    waves[torch.arange(16_000) >= samples[:, None]] = 0
+    rng, frames = np.random.default_rng(0), (samples - 400) // 320 + 1
+    mask = pretrain_mini.span_mask(frames, 49, rng)
+    return waves, samples, frames, mask, pretrain_mini.draw_negatives(mask, 100, rng)
+
+
+def as_hf(mask: torch.Tensor, negatives: torch.Tensor) -> torch.Tensor:
+    """Places among the hidden frames -> HF's places among all frames of the batch."""
+    places = torch.zeros(*mask.shape, negatives.shape[1], dtype=torch.long)
+    places[mask] = mask.flatten().nonzero()[:, 0][negatives]
+    return places
+
+
+def without_noise(scores, tau=1.0, hard=False):
+    """A Gumbel softmax that draws no noise, so that two codes of it can be compared."""
+    soft = (scores / tau).softmax(-1)
+    best = F.one_hot(soft.argmax(-1), soft.shape[-1]).to(soft.dtype)
+    return best - soft.detach() + soft
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_losses_and_gradients_are_hfs(network, monkeypatch, training: bool) -> None:
+    monkeypatch.setattr(F, "gumbel_softmax", without_noise)
+    network.train(training)
+    network.config.apply_spec_augment = True
+    network.set_gumbel_temperature(1.3)
+    waves, samples, frames, mask, negatives = batch_of_two()
+    valid = (torch.arange(waves.shape[1]) < samples[:, None]).long()
+    theirs = network(
+        waves,
+        attention_mask=valid,
+        mask_time_indices=mask,
+        sampled_negative_indices=as_hf(mask, negatives),
+    )
+    theirs.loss.backward()
+    expected = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+    network.zero_grad()
+    ours = pretrain_mini.losses(network, FastForward(network, 0), waves, frames, mask, negatives)
+    assert ours.perplexity.min() > 1.1  # more than one code a group is used
+    torch.testing.assert_close(ours.contrastive, theirs.contrastive_loss, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(ours.diversity, theirs.diversity_loss, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(ours.perplexity.sum(), theirs.codevector_perplexity)
+    (ours.contrastive + pretrain_mini.DIVERSITY * ours.diversity).backward()
+    found = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+    assert found.keys() == expected.keys() and len(found) > 50
+    for name, gradient in expected.items():
+        scale = max(float(gradient.abs().max()), 1.0)
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=2e-4 * scale)
+
+
+def test_a_negative_of_the_same_codes_is_none() -> None:
+    predicted = targets = torch.tensor([[1.0, 0], [0, 1], [1, 0]])
+    codes, negatives = (
+        torch.tensor([[0, 1], [2, 3], [0, 1]]),
+        torch.tensor([[1, 2], [0, 2], [0, 1]]),
+    )
+    loss, right = pretrain_mini.contrast(predicted, targets, codes, negatives)
+    # Frames 0 and 2 have one true negative at cosine 0; frame 1 has two.
+    first, second = (np.log(1 + n * np.exp(-1 / pretrain_mini.KAPPA)) for n in (1, 2))
+    assert float(loss) == pytest.approx(2 * first + second, rel=1e-3) and right.all()
+
+
+def test_perplexity_counts_codes_that_are_used_alike() -> None:
+    quantizer = tiny().quantizer.eval()
+    with torch.no_grad():
+        quantizer.weight_proj.weight.zero_()
+        for code in range(CODES):
+            quantizer.weight_proj.weight[code, code] = 1  # group 0 follows the input
+        quantizer.weight_proj.bias[CODES + 3] = 5  # group 1 always takes code 3
+        vectors, codes, perplexity = pretrain_mini.quantize(quantizer, torch.eye(16)[:6])
+    assert codes.tolist() == [[i, 3] for i in range(6)]
+    assert perplexity.tolist() == pytest.approx([6, 1])
+    book = quantizer.codevectors.view(2, CODES, -1)
+    assert torch.equal(vectors[4], torch.cat([book[0, 4], book[1, 3]]))
+    assert pretrain_mini.usage(codes, CODES) == [6, 1]
+
+
+# -- the run
+
+
+def test_schedules_start_and_end_where_they_should() -> None:
+    assert pretrain_mini.temperature(0) == 2 and pretrain_mini.temperature(0.7) == 0.5
+    assert pretrain_mini.temperature(0.35) == pytest.approx(1.0)  # the geometric middle
+    assert pretrain_mini.temperature(1) == 0.5
+    rates = [pretrain_mini.rate(step, 1_000) for step in range(1_000)]
+    assert rates[0] == pytest.approx(1 / 50) and max(rates) == rates[50] == rates[699] == 1
+    assert rates[-1] < 0.01 and np.all(np.diff(rates[:50]) > 0) and np.all(np.diff(rates[700:]) < 0)
+
+
+def pretrain(folder: Path, babel: Path, *more: str) -> list[dict]:
+    """Run the recipe in this process with a tiny network; the lines of its log."""
+    short = ["--processes", "1", "--steps", "6", "--log-every", "2", "--batch-s", "5"]
+    pretrain_mini.main([str(babel), "--out", str(folder), *short, "--codes", str(CODES), *more])
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrain_mini, "new_encoder", tiny)
+    monkeypatch.setattr(pretrain_mini, "keep_memory", lambda: None)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_run_that_was_stopped_is_the_same_as_one_that_was_not(
+    tmp_path: Path, babel: Path, small: None
+) -> None:
+    straight = pretrain(tmp_path / "straight", babel)
+    for _ in range(8):  # a call of no minutes makes one step
+        pretrain(tmp_path / "halting", babel, "--minutes", "0")
+    states = [
+        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)
+        for name in ("straight", "halting")
+    ]
+    assert [s["step"] for s in states] == [6, 6] and [r["step"] for r in straight] == [2, 4, 6]
+    for name, value in states[0]["model"].items():
+        torch.testing.assert_close(states[1]["model"][name], value, rtol=1e-4, atol=1e-5)
+    moved = states[0]["model"]["quantizer.codevectors"] - tiny().quantizer.codevectors.detach()
+    assert float(moved.abs().max()) > 1e-3
+    saved = Wav2Vec2ForPreTraining.from_pretrained(tmp_path / "straight" / "model")
+    assert torch.equal(saved.project_q.weight, states[0]["model"]["project_q.weight"])
+
+
+def test_a_collapse_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def outcome(codes: torch.Tensor) -> pretrain_mini.Outcome:
+        zero = torch.tensor(0.0)
+        return pretrain_mini.Outcome(zero, zero, torch.ones(64) > 0, codes, torch.ones(2))
+
+    journal = pretrain_mini.Journal(tmp_path / "log.jsonl", CODES)
+    journal.add(outcome(torch.arange(64)[:, None].repeat(1, 2) % CODES))
+    assert journal.write(50, 100)["perplexity"] == [CODES, CODES]
+    assert "WARNING" not in capsys.readouterr().out
+    journal.add(outcome(torch.tensor([[i % CODES, 0] for i in range(64)])))
+    assert journal.write(100, 100)["perplexity"] == [CODES, 1]
+    assert "WARNING: codebook collapse" in capsys.readouterr().out
