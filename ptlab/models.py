@@ -85,6 +85,16 @@ MODELS: dict[str, ModelSpec] = {
         safetensors=False,
     ),
 }
+_ENCODER = ModelSpec(
+    "mini-xlsr-53",
+    str(_ASSETS / "mini-xlsr-53"),
+    None,
+    "7 M",
+    "Apache-2.0",
+    "ships with ptlab, an encoder pre-trained on synthetic speech of 53 languages; no CTC head yet",
+)
+if (Path(_ENCODER.source) / "config.json").is_file():  # data/recipes/ship_xlsr.py makes it
+    MODELS[_ENCODER.name] = _ENCODER
 
 
 def default_model() -> str:
@@ -118,10 +128,11 @@ def load_model(
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
 ) -> SpeechModel:
-    """Load a CTC speech model: wav2vec2, HuBERT, WavLM, data2vec-audio or wav2vec2-bert.
+    """Load a speech model: wav2vec2, HuBERT, WavLM, data2vec-audio or wav2vec2-bert.
 
     Weights are read from safetensors, code from a repository is never run, and a folder is loaded
-    without any network.
+    without any network. An encoder without a CTC head (a pre-trained model such as XLSR-53) is
+    loaded too, with an empty ``vocabulary``: for hidden states and for fine-tuning.
 
     Parameters
     ----------
@@ -138,8 +149,8 @@ def load_model(
     Raises
     ------
     ModelError
-        If there is no such model, it has no CTC head, files are missing, the Hub does not answer,
-        or this machine cannot compute on ``device`` or in ``dtype``.
+        If there is no such model, files are missing, the Hub does not answer, or this machine
+        cannot compute on ``device`` or in ``dtype``.
 
     Examples
     --------
@@ -190,6 +201,8 @@ def _locate(name: str) -> ModelSpec:
 def _check_folder(spec: ModelSpec) -> ModelSpec:
     folder = Path(spec.source)
     for what, files in _NEEDED.items():
+        if what == "the vocabulary" and _is_encoder(folder):
+            continue
         if not any((folder / f).is_file() for f in files):
             raise ModelError(
                 f"The folder {spec.name!r} lacks {what} ({' or '.join(files)}). Save model, "
@@ -204,6 +217,19 @@ def _check_folder(spec: ModelSpec) -> ModelSpec:
             "AutoModelForCTC.from_pretrained(folder).save_pretrained(folder)."
         )
     raise ModelError(f"The folder {spec.name!r} has no model.safetensors. {advice}")
+
+
+def _is_encoder(folder: Path) -> bool:
+    """Whether the configuration in a folder names a model without a CTC head."""
+    try:
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        return _lacks_head(config.get("architectures"))
+    except (OSError, ValueError, AttributeError):
+        return False  # transformers says what is wrong with it
+
+
+def _lacks_head(architectures: list[str] | None) -> bool:
+    return bool(architectures) and not any(a.endswith("ForCTC") for a in architectures)
 
 
 @contextmanager
@@ -228,19 +254,20 @@ def _quiet() -> Iterator[None]:
 
 
 def _read(spec: ModelSpec, revision: str, dtype: torch.dtype) -> tuple[Any, Any, Any]:
-    """Model, feature extractor and tokenizer.
+    """Model, feature extractor and tokenizer (None for an encoder without a head).
 
     The last two are read one by one, as `AutoProcessor` would ask for the language model and its
     decoder where a repository (such as that of xlsr-53-pt) names them.
     """
-    from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForCTC
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForCTC
 
     where = {"revision": revision, "trust_remote_code": False}
     config = AutoConfig.from_pretrained(spec.source, **where)
-    _require_ctc(spec.name, config)
+    _require_supported(spec.name, config)
+    encoder = _lacks_head(config.architectures)
     features = AutoFeatureExtractor.from_pretrained(spec.source, **where)
-    tokenizer = _tokenizer(spec.source, config, where)
-    model, found = AutoModelForCTC.from_pretrained(
+    tokenizer = None if encoder else _tokenizer(spec.source, config, where)
+    model, found = (AutoModel if encoder else AutoModelForCTC).from_pretrained(
         spec.source, config=config, dtype=dtype, use_safetensors=spec.safetensors,
         output_loading_info=True, **where,
     )  # fmt: skip
@@ -262,17 +289,11 @@ def _tokenizer(source: str, config: Any, where: dict[str, Any]) -> Any:
         return Wav2Vec2CTCTokenizer.from_pretrained(source, **where)
 
 
-def _require_ctc(name: str, config: Any) -> None:
+def _require_supported(name: str, config: Any) -> None:
     if config.model_type not in SUPPORTED:
         raise ModelError(
             f"{name!r} is a {config.model_type!r} model. ptlab runs CTC models of the kinds "
             f"{', '.join(SUPPORTED)}; choose one of these."
-        )
-    made = config.architectures or []
-    if made and not any(a.endswith("ForCTC") for a in made):
-        raise ModelError(
-            f"{name!r} is {made[0]}, an encoder without a CTC head: it hears but cannot spell. "
-            "Choose a checkpoint that was fine-tuned for speech recognition, or fine-tune this one."
         )
 
 

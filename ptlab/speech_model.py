@@ -38,11 +38,12 @@ class SpeechModel:
     model : torch.nn.Module
         The Hugging Face module, in eval mode.
     feature_extractor, tokenizer
-        The Hugging Face objects that came with it.
+        The Hugging Face objects that came with it; no tokenizer (None) without a CTC head.
     folder : Path or None
         Where the files lie, for a local model.
     vocabulary : tuple of str
-        Tokens by id, as the model's own file spells them (some are upper case).
+        Tokens by id, as the model's own file spells them (some are upper case). Empty for an
+        encoder without a CTC head, which has hidden states to offer but no text.
     blank : int
         Id of the CTC blank.
     word_delimiter : str
@@ -69,12 +70,12 @@ class SpeechModel:
         self.name, self.model = name, model.eval()
         self.feature_extractor, self.tokenizer = feature_extractor, tokenizer
         self.folder = Path(folder) if folder else None
-        by_id = {i: token for token, i in tokenizer.get_vocab().items()}
+        by_id = {i: token for token, i in tokenizer.get_vocab().items()} if tokenizer else {}
         self.vocabulary: tuple[str, ...] = tuple(
-            by_id.get(i, MISSING_TOKEN) for i in range(model.config.vocab_size)
+            by_id.get(i, MISSING_TOKEN) for i in range(model.config.vocab_size if tokenizer else 0)
         )
         pad = model.config.pad_token_id  # the blank of the loss, whatever the tokenizer says
-        self.blank = int(tokenizer.pad_token_id if pad is None else pad)
+        self.blank = int(tokenizer.pad_token_id if pad is None else pad or 0)
         self.word_delimiter: str = getattr(tokenizer, "word_delimiter_token", None) or "|"
         self.sampling_rate = int(feature_extractor.sampling_rate)
 
@@ -98,10 +99,20 @@ class SpeechModel:
     @cached_property
     def processor(self) -> Any:
         """Feature extractor and tokenizer as one Hugging Face object."""
+        self.require_head()
         from transformers import Wav2Vec2BertProcessor, Wav2Vec2Processor
 
         kind = Wav2Vec2BertProcessor if self._takes_features else Wav2Vec2Processor
         return kind(feature_extractor=self.feature_extractor, tokenizer=self.tokenizer)
+
+    def require_head(self) -> None:
+        """Raise `ModelError` if this is an encoder without a CTC head."""
+        if not self.vocabulary:
+            raise ModelError(
+                f"{self.name!r} is {type(self.model).__name__}, an encoder without a CTC head: it "
+                "hears but cannot spell. Choose a checkpoint that was fine-tuned for speech "
+                "recognition, or fine-tune this one."
+            )
 
     @property
     def num_parameters(self) -> int:
@@ -207,8 +218,8 @@ class SpeechModel:
         Raises
         ------
         ModelError
-            If an array is not one-dimensional or holds NaN or infinite values, or if
-            ``batch_size`` is below one.
+            If an array is not one-dimensional or holds NaN or infinite values, if
+            ``batch_size`` is below one, or if the model has no CTC head.
 
         Examples
         --------
@@ -217,6 +228,7 @@ class SpeechModel:
         >>> [m.shape for m in model.log_probs([np.zeros(16_000), np.zeros(100)])]
         [(49, 46), (0, 46)]
         """
+        self.require_head()
         if batch_size is not None and batch_size < 1:
             raise ModelError(f"batch_size={batch_size}; expected 1 or more, or None.")
         arrays = [_checked(w) for w in waveforms]

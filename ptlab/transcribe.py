@@ -81,6 +81,8 @@ class Transcriber:
     ):
         loaded = hasattr(model, "log_probs")
         self.model = model if loaded else load_model(model, device=device, dtype=dtype)
+        if isinstance(self.model, SpeechModel):  # another runtime has a head by what it is
+            self.model.require_head()
         check_windows(self.model, window_s, overlap_s)
         self.window_s, self.overlap_s, self.batch_size = window_s, overlap_s, batch_size
         fitted = read_calibration(getattr(self.model, "folder", None)) or {}

@@ -14,6 +14,7 @@ from ptlab.devices import find_device, find_dtype
 from ptlab.errors import ModelError
 from ptlab.models import MODELS, default_model, list_models, load_model, read_calibration
 from ptlab.text import VOCABULARY
+from ptlab.transcribe import Transcriber
 
 
 @pytest.fixture
@@ -131,12 +132,58 @@ def test_code_from_a_repository_is_never_run(copy):
     assert load_model(copy, device="cpu").model.__class__.__name__ == "Wav2Vec2ForCTC"
 
 
-def test_an_encoder_without_a_head_is_refused(copy):
+@pytest.fixture
+def encoder(copy):
+    """A folder as a pre-trained encoder has it: no vocabulary, no head."""
+    from transformers import AutoModel
+
+    AutoModel.from_pretrained(copy).save_pretrained(copy)
+    for name in ("vocab.json", "tokenizer_config.json"):
+        (copy / name).unlink(missing_ok=True)
+    return copy
+
+
+def test_an_encoder_without_a_head_gives_hidden_states(encoder, tiny_folder):
+    import torch
+
+    found, whole = load_model(encoder, device="cpu"), load_model(tiny_folder, device="cpu")
+    assert found.vocabulary == () and found.tokenizer is None
+    assert (found.hidden_size, found.num_layers, found.frames(16_000)) == (32, 2, 49)
+    assert repr(found).startswith(f"SpeechModel({str(encoder)!r}, wav2vec2, 0.0 M")
+    wave = torch.randn(1, 8_000)
+    ours = found.model(wave, output_hidden_states=True).hidden_states
+    theirs = whole.model(wave, output_hidden_states=True).hidden_states
+    assert len(ours) == 3 and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_an_encoder_without_a_head_cannot_transcribe(encoder):
+    model = load_model(encoder, device="cpu")
+    refused = "Wav2Vec2Model, an encoder without a CTC head: it hears but cannot spell"
+    for use in (
+        lambda: Transcriber(model),
+        lambda: Transcriber(encoder),
+        lambda: model.log_probs([np.zeros(8_000)]),
+        lambda: model.processor,
+    ):
+        with pytest.raises(ModelError, match=refused):
+            use()
+
+
+def test_a_checkpoint_of_pre_training_is_its_encoder(copy):
     config = json.loads((copy / "config.json").read_text())
-    for architecture in ("Wav2Vec2Model", "Wav2Vec2ForPreTraining"):
-        (copy / "config.json").write_text(json.dumps(config | {"architectures": [architecture]}))
-        with pytest.raises(ModelError, match=f"{architecture}, an encoder without a CTC head"):
-            load_model(copy, device="cpu")
+    pretrained = config | {"architectures": ["Wav2Vec2ForPreTraining"]}
+    (copy / "config.json").write_text(json.dumps(pretrained))
+    assert type(load_model(copy, device="cpu").model).__name__ == "Wav2Vec2Model"
+
+
+def test_an_encoder_whose_weights_are_not_there_is_refused(encoder):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(encoder / "model.safetensors")
+    kept = {k: v for k, v in weights.items() if "layers.1." not in k}
+    save_file(kept, encoder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"lack encoder\.layers\.1\..*random numbers"):
+        load_model(encoder, device="cpu")
 
 
 def test_random_weights_where_the_file_has_none_are_refused(copy):
