@@ -170,10 +170,10 @@ def _text(row: dict[str, Any]) -> str:
     return row["text"] if isinstance(row["text"], str) else ""
 
 
-def _speakers(corpus: Corpus, chosen: list[int]) -> list[Any] | None:
+def _speakers(corpus: Corpus, chosen: list[int]) -> list[str] | None:
     if "speaker" not in corpus.frame:
         return None
-    speakers = corpus.frame.speaker.iloc[chosen].tolist()
+    speakers = corpus.frame.speaker.iloc[chosen].astype(str).tolist()
     return speakers if len(set(speakers)) >= FEWEST_SPEAKERS else None
 
 

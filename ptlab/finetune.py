@@ -2,59 +2,48 @@
 
 The rooms it is made of, from the data upwards: ``finetune_data`` (clips), ``finetune_augment``,
 ``finetune_audit`` (what is in the data), ``collate`` (batches), ``finetune_model`` (vocabulary and
-head), ``finetune_weights`` (what learns), ``finetune_folder``, ``finetune_trainer`` (the Trainer
-made right), ``training_history``, ``finetune_result`` and ``finetune_card``.
+head), ``finetune_weights`` (what learns), ``finetune_folder`` (whose it is), ``finetune_arguments``
+and ``finetune_trainer`` (the Trainer made right), ``training_history``, ``finetune_save``,
+``finetune_result`` and ``finetune_card``.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import platform
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from ptlab.collate import CTCCollator
-from ptlab.comparison import hypotheses
 from ptlab.data import Corpus
 from ptlab.devices import find_device
 from ptlab.errors import PtlabError
+from ptlab.finetune_arguments import find_precision, training_arguments
 from ptlab.finetune_audit import DataAudit, audit_data
-from ptlab.finetune_card import model_card
-from ptlab.finetune_data import ByLength, Clips, as_corpus
+from ptlab.finetune_data import Clips, as_corpus
 from ptlab.finetune_folder import (
     checkpoints,
     claim,
     fingerprint,
-    kept_checkpoint,
+    has_ended,
     last_checkpoint,
     read_state,
 )
 from ptlab.finetune_model import trainable_model
 from ptlab.finetune_result import FinetuneResult, read_result, write_result
+from ptlab.finetune_save import keep, without_bars
 from ptlab.finetune_settings import FinetuneSettings
-from ptlab.finetune_trainer import (
-    CTCTrainer,
-    LastStep,
-    Patience,
-    find_precision,
-    training_arguments,
-)
-from ptlab.finetune_weights import bytes_to_store, merged, prepared
-from ptlab.metrics import bootstrap
+from ptlab.finetune_trainer import CTCTrainer, LastStep, Patience
+from ptlab.finetune_weights import bytes_to_store, prepared
 from ptlab.minibatches import is_out_of_memory
-from ptlab.models import SpeechModel, load_model
+from ptlab.models import SpeechModel
 from ptlab.text import encode
-from ptlab.training_history import LiveProgress, history_rows
-from ptlab.transcribe import Transcriber
+from ptlab.training_history import LiveProgress
 
 __all__ = ["FinetuneResult", "FinetuneSettings", "finetune"]
 
@@ -152,22 +141,13 @@ def _train(
     since = last_checkpoint(checkpoints(folder))
     start = time.perf_counter()
     try:
-        with _memory_explained(settings), _without_bars():
+        with _memory_explained(settings), without_bars():
             _go(trainer, since, settings.seed)
     finally:
         live.close()
     seconds = time.perf_counter() - start
-    try:
-        with _without_bars():
-            _save(merged(trainer.model), learner, folder)
-        result = _result(learner.name, trainer, corpora, audit, folder, settings, seconds, since)
-        (folder / "README.md").write_text(model_card(result), "utf-8")
-        write_result(result, run)
-    except (OSError, SafetensorError) as error:
-        raise PtlabError(
-            f"The model could not be written to {folder}: {error}. Free some disk space and run "
-            f"the same line again; nothing is lost: {kept_checkpoint(checkpoints(folder))}"
-        ) from error
+    result = keep(trainer, learner, corpora["validation"], audit, folder, settings, seconds, since)
+    write_result(result, run)
     shutil.rmtree(checkpoints(folder), ignore_errors=True)
     return result
 
@@ -181,26 +161,20 @@ def _trainer(
     settings: FinetuneSettings,
     live: LiveProgress,
 ) -> CTCTrainer:
-    from transformers import PrinterCallback
-
     clips = {split: _clips(corpora, audit, split, learner, settings) for split in corpora}
-    lengths = audit.kept.duration_s[audit.kept.split == "train"]
     callbacks = [live, LastStep()]
     if settings.patience:
         callbacks.append(Patience(settings.patience))
-    trainer = CTCTrainer(
-        order=ByLength(clips["train"], lengths, settings.update_size),
+    return CTCTrainer(
         vocabulary=learner.vocabulary,
         blank=learner.blank,
         model=module,
-        args=training_arguments(settings, checkpoints(folder), len(lengths)),
+        args=training_arguments(settings, checkpoints(folder), len(clips["train"])),
         data_collator=CTCCollator(learner.feature_extractor, learner.receptive_field, learner.hop),
         train_dataset=clips["train"],
         eval_dataset=clips["validation"],
         callbacks=callbacks,
     )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
 
 
 def _clips(
@@ -211,10 +185,11 @@ def _clips(
     settings: FinetuneSettings,
 ) -> Clips:
     training = split == "train"
-    labels = audit.kept.label[audit.kept.split == split]
+    kept = audit.kept_of(split)
     return Clips(
-        _kept(corpora[split], audit, split),
-        [encode(label, learner.vocabulary) for label in labels],
+        audit.select(corpora[split], split),
+        [encode(label, learner.vocabulary) for label in kept.label],
+        kept.duration_s,
         learner.receptive_field,
         learner.hop,
         learner.sampling_rate,
@@ -222,12 +197,6 @@ def _clips(
         spec_augment=settings.spec_augment if training else None,
         seed=settings.seed,
     )
-
-
-def _kept(corpus: Corpus, audit: DataAudit, split: str) -> Corpus:
-    """The clips of a corpus that the audit has kept."""
-    numbers = audit.kept.number[audit.kept.split == split]
-    return replace(corpus, frame=corpus.frame.iloc[numbers].reset_index(drop=True))
 
 
 def _texts(corpus: Corpus) -> list[str]:
@@ -240,7 +209,7 @@ def _go(trainer: CTCTrainer, since: Path | None, seed: int) -> None:
 
     if since is not None:
         state = read_state(since)
-        if state.global_step >= trainer.args.max_steps:  # killed after its end, while it saved
+        if has_ended(state, trainer.args.max_steps):  # and was killed while the model was saved
             trainer.load_best(state)
             return
     trainer.try_longest()
@@ -260,70 +229,3 @@ def _memory_explained(settings: FinetuneSettings) -> Iterator[None]:
             "once. Give a smaller batch_size and a larger accumulation (the updates stay the "
             "same), checkpointing=True, or a smaller max_s."
         ) from error
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Silence the bars that transformers shows over every file that it writes."""
-    from transformers.utils import logging as hf_logging
-
-    shown = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            hf_logging.enable_progress_bar()
-
-
-def _save(module: Any, learner: SpeechModel, folder: Path) -> None:
-    """What `ptlab.load_model` and transformers load."""
-    from transformers import Wav2Vec2Processor
-
-    module.save_pretrained(folder)
-    features, tokenizer = learner.feature_extractor, learner.tokenizer
-    Wav2Vec2Processor(feature_extractor=features, tokenizer=tokenizer).save_pretrained(folder)
-    features.save_pretrained(folder)
-
-
-def _result(
-    base: str,
-    trainer: CTCTrainer,
-    corpora: Mapping[str, Corpus],
-    audit: DataAudit,
-    folder: Path,
-    settings: FinetuneSettings,
-    seconds: float,
-    since: Path | None,
-) -> FinetuneResult:
-    """Read the saved model back, and measure that."""
-    model, state = load_model(folder, device=settings.device, dtype="float32"), trainer.state
-    validation = audit.kept[audit.kept.split == "validation"]
-    references = validation.label.tolist()
-    written = hypotheses(Transcriber(model), _kept(corpora["validation"], audit, "validation"))
-    wer, cer = (bootstrap(references, written, metric=metric) for metric in ("wer", "cer"))
-    return FinetuneResult(
-        model=model,
-        folder=folder,
-        base=base,
-        steps=state.global_step,
-        best_step=state.best_global_step or state.global_step,
-        wer=wer,
-        cer=cer,
-        history=tuple(history_rows(state.log_history)),
-        audit=audit,
-        settings=settings.to_dict(),
-        seconds=seconds,
-        resumed_from=_step_of(since),
-        stopped_early=state.global_step < trainer.args.max_steps,
-        versions=_versions(),
-    )
-
-
-def _step_of(since: Path | None) -> int | None:
-    return read_state(since).global_step if since else None
-
-
-def _versions() -> dict[str, str]:
-    names = ("ptlab", "torch", "transformers", "accelerate")
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +69,15 @@ class DataAudit:
         """Rows of the clips that are not used."""
         return self.frame[self.frame.dropped != ""]
 
+    def kept_of(self, split: str) -> pd.DataFrame:
+        """Rows of the clips of a split that are used."""
+        return self.kept[self.kept.split == split]
+
+    def select(self, corpus: Corpus, split: str) -> Corpus:
+        """The clips that are used, of the corpus that was given as a split."""
+        rows = corpus.frame.iloc[self.kept_of(split).number]
+        return replace(corpus, frame=rows.reset_index(drop=True))
+
     @property
     def shared_texts(self) -> tuple[str, ...]:
         """Labels that occur in more than one split: a model may know them by heart."""
@@ -81,8 +90,7 @@ class DataAudit:
 
     def hours(self, split: str) -> float:
         """Sound of a split that is used."""
-        kept = self.kept
-        return float(kept.duration_s[kept.split == split].sum()) / 3600
+        return float(self.kept_of(split).duration_s.sum()) / 3600
 
     def to_frame(self) -> pd.DataFrame:
         """The table, a row a clip."""
@@ -169,13 +177,15 @@ def audit_data(
 
 def _look(corpus: Corpus, number: int, model: SpeechModel, max_s: float) -> dict[str, Any]:
     """One row of the table."""
+    import pandas as pd
+
     clip = corpus.row(number)
     text = clip["text"] if isinstance(clip["text"], str) else ""  # NaN where a cell was empty
     row = {
         "id": str(clip["id"]),
         "text": text,
         "label": normalize_text(text, model.vocabulary),
-        "speaker": str(clip.get("speaker", "")),
+        "speaker": "" if pd.isna(clip.get("speaker")) else str(clip["speaker"]),
         "duration_s": 0.0, "sampling_rate": 0, "clipped": 0.0, "frames": 0, "needed": 0,
     }  # fmt: skip
     try:

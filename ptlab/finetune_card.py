@@ -34,8 +34,8 @@ the checkpoint, so that other data will give higher rates.
 {audit}
 ```
 
-Training: {clips:,} clips, {hours:.3g} hours. Texts were brought to the vocabulary's letters by
-`ptlab.normalize_text`: lower case, numbers spelled out, no punctuation.
+Training: {clips:,} clips, {hours:.3g} hours. Texts were brought to the letters and the
+case of the vocabulary by `ptlab.normalize_text`: numbers spelled out, no punctuation.
 
 ## Training
 
@@ -71,8 +71,8 @@ def model_card(result: FinetuneResult) -> str:
     ----------
     result : FinetuneResult
     """
-    settings, kept, module = result.settings, result.audit.kept, result.model.model
-    validation = kept[kept.split == "validation"]
+    settings, module = result.settings, result.model.model
+    validation = result.audit.kept_of("validation")
     shown = ("learning_rate", "warmup", "weight_decay", "freeze", "spec_augment", "augment", "lora",
              "max_s", "seed")  # fmt: skip
     facts = {
@@ -89,7 +89,7 @@ def model_card(result: FinetuneResult) -> str:
         "wer": result.wer,
         "cer": result.cer,
         "audit": result.audit,
-        "clips": int((kept.split == "train").sum()),
+        "clips": len(result.audit.kept_of("train")),
         "hours": result.audit.hours("train"),
         "steps": result.steps,
         "best_step": result.best_step,

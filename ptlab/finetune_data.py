@@ -109,6 +109,8 @@ class Clips(Sequence[dict[str, Any]]):
     ----------
     corpus : Corpus
     labels : sequence of ndarray (characters,)
+    lengths : sequence of float
+        Of the clips, in any unit, to put like ones together.
     receptive_field, hop, sampling_rate : int
         Of the model, in samples, samples and Hz.
     augment : bool
@@ -121,6 +123,7 @@ class Clips(Sequence[dict[str, Any]]):
         self,
         corpus: Corpus,
         labels: Sequence[np.ndarray],
+        lengths: Sequence[float],
         receptive_field: int,
         hop: int,
         sampling_rate: int,
@@ -129,7 +132,8 @@ class Clips(Sequence[dict[str, Any]]):
         spec_augment: float | None = None,
         seed: int = 0,
     ):
-        self.corpus, self.labels, self.sampling_rate = corpus, labels, sampling_rate
+        self.corpus, self.labels, self.lengths = corpus, labels, list(lengths)
+        self.sampling_rate = sampling_rate
         self.receptive_field, self.hop = receptive_field, hop
         self.augment, self.spec_augment, self.seed, self.epoch = augment, spec_augment, seed, 0
         self._kept: dict[int, np.ndarray] = {}
@@ -179,26 +183,23 @@ class ByLength:
     Parameters
     ----------
     clips : Clips
-    lengths : sequence of float
-        One a clip, in any unit.
     size : int
         Clips that an update is made from.
 
     Examples
     --------
-    >>> class Ten:
-    ...     seed = 0
-    ...     def set_epoch(self, epoch): pass
-    >>> order = ByLength(Ten(), [1, 9] * 20, 2)
+    >>> import ptlab
+    >>> clips = Clips(ptlab.load_corpus("dev"), [[7]] * 40, [1, 9] * 20, 400, 320, 16_000)
+    >>> order = ByLength(clips, size=2)
     >>> sorted(order) == list(range(40)), list(order) == list(order)
     (True, True)
     """
 
-    def __init__(self, clips: Clips, lengths: Sequence[float], size: int):
-        self.clips, self.lengths, self.size, self.epoch = clips, list(lengths), size, 0
+    def __init__(self, clips: Clips, size: int):
+        self.clips, self.size, self.epoch = clips, size, 0
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.clips)
 
     def __iter__(self) -> Iterator[int]:
         import torch
@@ -206,7 +207,7 @@ class ByLength:
 
         seed = int(np.random.SeedSequence((self.clips.seed, self.epoch)).generate_state(1)[0])
         generator = torch.Generator().manual_seed(seed)
-        return iter(get_length_grouped_indices(self.lengths, self.size, generator=generator))
+        return iter(get_length_grouped_indices(self.clips.lengths, self.size, generator=generator))
 
     def set_epoch(self, epoch: int) -> None:
         """Called at the start of each epoch, also of one that goes on in its middle."""

@@ -18,9 +18,11 @@ __all__ = [
     "checkpoints",
     "claim",
     "fingerprint",
+    "has_ended",
     "kept_checkpoint",
     "last_checkpoint",
     "read_state",
+    "step_of",
 ]
 
 _MARK = "run.txt"
@@ -90,7 +92,7 @@ def claim(folder: Path, run: str, needed: int) -> None:
 
 def last_checkpoint(folder: str | Path) -> Path | None:
     """The newest checkpoint that was written to its end: the Trainer's state is its last file."""
-    return max(filter(_is_whole, Path(folder).glob("checkpoint-*")), key=_step, default=None)
+    return max(filter(_is_whole, Path(folder).glob("checkpoint-*")), key=step_of, default=None)
 
 
 def kept_checkpoint(folder: str | Path) -> str:
@@ -108,7 +110,8 @@ def _is_whole(checkpoint: Path) -> bool:
         return False
 
 
-def _step(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """Updates that were made before a checkpoint was written."""
     return int(checkpoint.name.rpartition("-")[2])
 
 
@@ -117,3 +120,9 @@ def read_state(checkpoint: Path) -> Any:
     from transformers import TrainerState
 
     return TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+
+
+def has_ended(state: Any, steps: int) -> bool:
+    """Whether nothing was left to train when a state was written, or patience was at its end."""
+    control = state.stateful_callbacks.get("TrainerControl", {})
+    return state.global_step >= steps or control.get("args", {}).get("should_training_stop", False)

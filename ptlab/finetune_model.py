@@ -133,6 +133,7 @@ def _is_encoder(spec: ModelSpec) -> bool:
 def _from_encoder(spec: ModelSpec) -> SpeechModel:
     """Weights of an encoder, and a new head for the course's tokens."""
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForCTC
 
     where = {"revision": spec.revision or "main", "trust_remote_code": False}
@@ -147,7 +148,7 @@ def _from_encoder(spec: ModelSpec) -> SpeechModel:
             output_loading_info=True, **where,
         )  # fmt: skip
         features = AutoFeatureExtractor.from_pretrained(spec.source, **where)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"Cannot load the encoder {spec.name!r}: {reason} Needed are config.json, "

@@ -19,20 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback
 
 from ptlab.collate import IGNORED
 from ptlab.ctc import collapse, tokens_to_text
-from ptlab.devices import find_dtype
-from ptlab.errors import ModelError, PtlabError
+from ptlab.errors import PtlabError
 from ptlab.finetune_data import ByLength
 from ptlab.finetune_folder import kept_checkpoint
-from ptlab.finetune_settings import FinetuneSettings
 from ptlab.metrics import error_rates
 
-__all__ = ["CTCTrainer", "LastStep", "Patience", "find_precision", "training_arguments"]
-
-LOGGED = 200  # losses in the history of a run, about
+__all__ = ["CTCTrainer", "LastStep", "Patience"]
 
 
 class CTCTrainer(Trainer):
@@ -40,17 +36,16 @@ class CTCTrainer(Trainer):
 
     Parameters
     ----------
-    order : ByLength
-        Sampler of the training clips.
     vocabulary : sequence of str
     blank : int
     **options
-        Of `transformers.Trainer`.
+        Of `transformers.Trainer`; its data sets are `Clips`.
     """
 
-    def __init__(self, *, order: ByLength, vocabulary: Sequence[str], blank: int, **options: Any):
+    def __init__(self, *, vocabulary: Sequence[str], blank: int, **options: Any):
         super().__init__(compute_metrics=self.rates, **options)
-        self.order, self.vocabulary, self.blank = order, vocabulary, blank
+        self.remove_callback(PrinterCallback)
+        self.vocabulary, self.blank = vocabulary, blank
         # The model's forward takes any keyword, from which the Trainer concludes that it divides
         # its loss by the number of labels in all batches of an update. It does not: the loss and
         # the step would be as many times too large as there are batches (transformers #47688).
@@ -77,9 +72,9 @@ class CTCTrainer(Trainer):
         loss = outputs.loss
         if not bool(torch.isfinite(loss).all()):
             raise PtlabError(
-                f"The loss is {float(loss.mean())} after {self.state.global_step} updates: lower "
-                "the learning_rate, or give precision='fp32'. If it is so before the first, the "
-                f"model is broken. {kept_checkpoint(self.args.output_dir)}"
+                f"The loss is {loss.detach().mean():g} after {self.state.global_step} updates: "
+                "lower the learning_rate, or give precision='fp32'. If it is so before the first, "
+                f"the model is broken. {kept_checkpoint(self.args.output_dir)}"
             )
         if num_items_in_batch is not None:
             share = len(inputs["labels"]) / num_items_in_batch
@@ -115,10 +110,10 @@ class CTCTrainer(Trainer):
         return {"wer": rates.wer, "cer": rates.cer}
 
     def try_longest(self) -> None:
-        """Forward and back with the longest clips, so that memory runs out now or never."""
+        """Forward and back with the longest clips: memory runs out now and not after hours."""
         size = self.args.per_device_train_batch_size
-        longest = np.argsort(self.order.lengths)[::-1][:size]
-        batch = self.data_collator([self.train_dataset[int(i)] for i in longest])
+        longest = _longest_first(self.train_dataset.lengths)[:size]
+        batch = self.data_collator([self.train_dataset[number] for number in longest])
         batch = {name: tensor.to(self.args.device) for name, tensor in batch.items()}
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.args.mixed_precision)
         self.model.train()
@@ -134,7 +129,11 @@ class CTCTrainer(Trainer):
             self._load_best_model()
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ByLength:
-        return self.order
+        size = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        return ByLength(self.train_dataset, size)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> list[int]:
+        return _longest_first(eval_dataset.lengths)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """As it is, but nothing half written is left behind when the disk is full."""
@@ -170,87 +169,8 @@ class LastStep(TrainerCallback):
             control.should_evaluate = control.should_save = True
 
 
-def find_precision(precision: str, device: str) -> str:
-    """ "auto" is what this machine computes fastest; others are checked.
-
-    Raises
-    ------
-    PtlabError
-        For a precision that the hardware does not have.
-
-    Examples
-    --------
-    >>> find_precision("fp32", "cpu")
-    'fp32'
-    """
-    if precision == "fp16" and device != "cuda":
-        raise PtlabError("precision='fp16' trains on CUDA only; use 'auto', 'bf16' or 'fp32'.")
-    if device == "cuda":
-        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        has_bf16 = device == "cpu" and _cpu_has_bf16()
-    if precision == "bf16" and not has_bf16:
-        raise PtlabError(f"This {device} has no bf16 in hardware; use precision='auto'.")
-    if precision != "auto":
-        return precision
-    return "bf16" if has_bf16 else "fp16" if device == "cuda" else "fp32"
-
-
-def _cpu_has_bf16() -> bool:
-    try:
-        return bool(find_dtype("bfloat16", "cpu"))
-    except ModelError:
-        return False
-
-
-def training_arguments(settings: FinetuneSettings, folder: Path, clips: int) -> TrainingArguments:
-    """What the Trainer is told.
-
-    Parameters
-    ----------
-    settings : FinetuneSettings
-        With device and precision as they were found, not "auto".
-    folder : Path
-        For checkpoints.
-    clips : int
-        Of the training split.
-    """
-    batches = -(-clips // settings.batch_size)
-    an_epoch = -(-batches // settings.accumulation)
-    steps = settings.steps or max(1, round(settings.epochs * an_epoch))
-    every = min(settings.evaluate_every or an_epoch, steps)
-    return TrainingArguments(
-        output_dir=str(folder.resolve()),  # the best checkpoint is looked for by this name later
-        max_steps=steps,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
-        learning_rate=settings.learning_rate,
-        warmup_steps=round(settings.warmup * steps),
-        weight_decay=settings.weight_decay,
-        lr_scheduler_type="linear",
-        bf16=settings.precision == "bf16",
-        fp16=settings.precision == "fp16",
-        use_cpu=settings.device == "cpu",
-        eval_strategy="steps",
-        eval_steps=every,
-        save_strategy="steps",
-        save_steps=every,
-        save_total_limit=2,  # the best one and the last one
-        load_best_model_at_end=True,
-        metric_for_best_model="wer",
-        greater_is_better=False,
-        restore_callback_states_from_checkpoint=True,  # else patience starts anew after a kill
-        logging_steps=max(1, steps // LOGGED),
-        logging_nan_inf_filter=False,  # it would show an average in place of a NaN
-        remove_unused_columns=False,
-        label_names=["labels"],
-        dataloader_num_workers=settings.workers,
-        dataloader_pin_memory=settings.device == "cuda",
-        seed=settings.seed,
-        report_to="none",
-        disable_tqdm=True,  # ptlab shows its own progress
-    )
+def _longest_first(lengths: Sequence[float]) -> list[int]:
+    return sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
 
 
 def _unpadded(rows: np.ndarray) -> list[list[int]]:
