@@ -57,6 +57,7 @@ _ROOMS = {
         "load_mls",
         "load_story",
     ),
+    "embeddings": ("Embeddings", "embed", "hidden_states"),
     "errors": (
         "AlignmentError",
         "AudioError",

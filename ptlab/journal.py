@@ -27,7 +27,7 @@ from ptlab import __version__
 from ptlab.errors import DataError
 from ptlab.file_result import FileResult
 
-__all__ = ["Entry", "Journal", "settings_of"]
+__all__ = ["Entry", "Journal", "digest_of_model", "settings_of"]
 
 logger = logging.getLogger("ptlab")
 
@@ -178,7 +178,7 @@ def settings_of(transcriber: Any) -> dict[str, Any]:
     fitted = transcriber.calibrator
     return {
         "ptlab": __version__,
-        "model": _digest_of_model(transcriber.model),
+        "model": digest_of_model(transcriber.model),
         "dtype": str(getattr(transcriber.model, "dtype", None)),
         "window_s": transcriber.window_s,
         "overlap_s": transcriber.overlap_s,
@@ -187,8 +187,15 @@ def settings_of(transcriber: Any) -> dict[str, Any]:
     }
 
 
-def _digest_of_model(model: Any) -> str:
-    """Hash of weights, configuration and vocabulary; the name alone if there are no such things."""
+def digest_of_model(model: Any) -> str:
+    """Hash of weights, configuration and vocabulary; the name alone if there are no such things.
+
+    Examples
+    --------
+    >>> import ptlab
+    >>> len(digest_of_model(ptlab.load_model("mini", device="cpu")))
+    32
+    """
     module = getattr(model, "model", None)
     if not hasattr(module, "state_dict"):
         return model.name

@@ -141,10 +141,11 @@ class SpeechModel:
     @cached_property
     def hop(self) -> int:
         """Samples from one frame to the next: the product of the strides."""
-        return self._encoder_hop * self._adapter_stride
+        return self.encoder_hop * self._adapter_stride
 
     @cached_property
-    def _encoder_hop(self) -> int:
+    def encoder_hop(self) -> int:
+        """Samples from one frame of the encoder to the next, before an adapter merges frames."""
         if self._takes_features:
             return round(FBANK_HOP_S * self.sampling_rate) * self.feature_extractor.stride
         return math.prod(self.model.config.conv_stride)
@@ -161,7 +162,7 @@ class SpeechModel:
     def receptive_field(self) -> int:
         """Samples that one frame of the feature encoder sees (context of later layers aside)."""
         if self._takes_features:
-            return round((FBANK_WINDOW_S - FBANK_HOP_S) * self.sampling_rate) + self._encoder_hop
+            return round((FBANK_WINDOW_S - FBANK_HOP_S) * self.sampling_rate) + self.encoder_hop
         config, field, step = self.model.config, 1, 1
         for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
             field, step = field + (kernel - 1) * step, step * stride
@@ -191,11 +192,15 @@ class SpeechModel:
         >>> [model.frames(n) for n in (399, 400, 719, 720, 16_000)]
         [0, 1, 1, 2, 49]
         """
-        encoder_frames = max(0, (samples - self.receptive_field) // self._encoder_hop + 1)
+        encoder_frames = max(0, (samples - self.receptive_field) // self.encoder_hop + 1)
         return -(-encoder_frames // self._adapter_stride)
 
     def log_probs(
-        self, waveforms: Sequence[np.ndarray], *, batch_size: int | None = None
+        self,
+        waveforms: Sequence[np.ndarray],
+        *,
+        batch_size: int | None = None,
+        normalized: bool = False,
     ) -> list[np.ndarray]:
         """Log-probabilities of the tokens, one matrix a waveform.
 
@@ -209,6 +214,8 @@ class SpeechModel:
             Mono float audio at ``sampling_rate``, as `ptlab.load_audio` gives it.
         batch_size : int, optional
             Most waveforms that are run at once. By default as many as make 80 s with padding.
+        normalized : bool
+            Whether they are normalised already, as a stream does over all that it has heard.
 
         Returns
         -------
@@ -234,7 +241,9 @@ class SpeechModel:
         arrays = [_checked(w) for w in waveforms]
         results = [np.zeros((0, len(self.vocabulary)), np.float32) for _ in arrays]
         for chosen in self._batches([len(a) for a in arrays], batch_size):
-            for i, matrix in zip(chosen, self._run([arrays[i] for i in chosen]), strict=True):
+            for i, matrix in zip(
+                chosen, self._run([arrays[i] for i in chosen], normalized), strict=True
+            ):
                 results[i] = matrix
         return results
 
@@ -246,20 +255,20 @@ class SpeechModel:
         for batch in plan([lengths[i] for i in heard], most_samples, most):
             yield [heard[i] for i in batch]
 
-    def _run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    def _run(self, arrays: list[np.ndarray], normalized: bool) -> list[np.ndarray]:
         import torch
 
         with torch.inference_mode():
-            logits = self.model(**self._inputs(arrays)).logits
+            logits = self.model(**self._inputs(arrays, normalized)).logits
             log_probs = logits.float().log_softmax(-1).cpu().numpy()
         return [m[: self.frames(len(a))].copy() for m, a in zip(log_probs, arrays, strict=True)]
 
-    def _inputs(self, arrays: list[np.ndarray]) -> dict[str, torch.Tensor]:
+    def _inputs(self, arrays: list[np.ndarray], normalized: bool = False) -> dict[str, torch.Tensor]:
         if self._takes_features:
             return self._feature_inputs(arrays)
         import torch
 
-        if self.normalizes:
+        if self.normalizes and not normalized:
             arrays = [normalize(a) for a in arrays]
         shape = (len(arrays), max(map(len, arrays)))
         waves, mask = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
