@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import tempfile
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -15,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ptlab.errors import ModelError, TextError
-from ptlab.models import MODELS, ModelSpec, SpeechModel, load_model
+from ptlab.models import SpeechModel, load_model
 from ptlab.text import VOCABULARY, normalize_text
 
 __all__ = ["build_vocabulary", "trainable_model"]
 
 TRAINABLE = ("wav2vec2", "hubert", "wavlm", "data2vec-audio")
-_MASKING = 0.05  # a model without any masking in its config lacks the vector that masks are made of
 _MARKS = ("<pad>", "<s>", "</s>", "<unk>", "|")
 
 
@@ -82,7 +80,7 @@ def trainable_model(
     (('|', 'd', 'l', 'm', 'n', 'o', 'u', 'á'), 12)
     """
     model = _copied(source)
-    _check_kind(model)
+    _check_type(model.model.config, model.name)
     if vocabulary != "model":
         tokens = build_vocabulary(texts) if vocabulary == "transcripts" else tuple(vocabulary)
         model = _with_vocabulary(model, tokens)
@@ -94,90 +92,41 @@ def trainable_model(
 
 
 def _copied(source: Any) -> SpeechModel:
-    if isinstance(source, SpeechModel):
-        module = copy.deepcopy(source.model).float().to("cpu")
-        return SpeechModel(source.name, module, source.feature_extractor, source.tokenizer)
     if hasattr(source, "model_type"):
-        return _from_config(source)
-    name = os.fspath(source)
-    spec = MODELS.get(name) or ModelSpec(name, os.path.expanduser(name), None, "", "", "")
-    return _from_encoder(spec) if _is_encoder(spec) else load_model(
-        name, device="cpu", dtype="float32"
-    )  # fmt: skip
+        return _with_head(f"random {source.model_type}", source, None, _feature_extractor())
+    if isinstance(source, SpeechModel):
+        model, module = source, copy.deepcopy(source.model).float().to("cpu")
+    else:
+        model = load_model(source, device="cpu", dtype="float32")
+        module = model.model
+    if not model.vocabulary:
+        return _with_head(model.name, module.config, module, model.feature_extractor)
+    return SpeechModel(model.name, module, model.feature_extractor, model.tokenizer)
 
 
-def _from_config(config: Any) -> SpeechModel:
+def _with_head(name: str, config: Any, encoder: Any, features: Any) -> SpeechModel:
+    """A CTC model with a random head for the course's tokens, on an encoder or a random one."""
     from transformers import AutoModelForCTC
 
+    _check_type(config, name)
     config = copy.deepcopy(config)
     config.vocab_size, config.pad_token_id = len(VOCABULARY), 0
     config.dtype = None  # that of the weights it came with, float16 for mini
-    _check_type(config, "the configuration")
     module = AutoModelForCTC.from_config(config).float()
-    return SpeechModel(
-        f"random {config.model_type}", module, _feature_extractor(), _tokenizer(VOCABULARY)
-    )
+    if encoder is not None:
+        encoder.config = module.config
+        setattr(module, module.base_model_prefix, encoder)
+    return SpeechModel(name, module, features, _tokenizer(VOCABULARY))
 
 
-def _is_encoder(spec: ModelSpec) -> bool:
-    """Whether what is there has no CTC head; False where nothing can be read, too."""
-    from transformers import AutoConfig
-
-    try:
-        made = AutoConfig.from_pretrained(spec.source, revision=spec.revision or "main")
-    except (OSError, ValueError, KeyError):
-        return False  # load_model says what is wrong
-    return bool(made.architectures) and not any(a.endswith("ForCTC") for a in made.architectures)
-
-
-def _from_encoder(spec: ModelSpec) -> SpeechModel:
-    """Weights of an encoder, and a new head for the course's tokens."""
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForCTC
-
-    where = {"revision": spec.revision or "main", "trust_remote_code": False}
-    try:
-        config = AutoConfig.from_pretrained(
-            spec.source, vocab_size=len(VOCABULARY), pad_token_id=0, **where
-        )
-        _check_type(config, repr(spec.name))
-        config.mask_time_prob = config.mask_time_prob or _MASKING
-        module, found = AutoModelForCTC.from_pretrained(
-            spec.source, config=config, dtype=torch.float32, use_safetensors=spec.safetensors,
-            output_loading_info=True, **where,
-        )  # fmt: skip
-        features = AutoFeatureExtractor.from_pretrained(spec.source, **where)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"Cannot load the encoder {spec.name!r}: {reason} Needed are config.json, "
-            "preprocessor_config.json and safetensors weights of one model."
-        ) from error
-    missing = sorted(k for k in found["missing_keys"] if not k.startswith(("lm_head", "classifier"))
-                     and "masked_spec_embed" not in k)  # fmt: skip
-    if missing:
-        raise ModelError(
-            f"The weights of {spec.name!r} lack {missing[0]} and {len(missing) - 1} more, which "
-            "would be random numbers; give a complete checkpoint, or a config for random weights."
-        )
-    return SpeechModel(spec.name, module, features, _tokenizer(VOCABULARY))
-
-
-def _check_type(config: Any, what: str) -> None:
+def _check_type(config: Any, name: str) -> None:
     if config.model_type not in TRAINABLE:
         raise ModelError(
-            f"{what} is of the kind {config.model_type!r}; ptlab fine-tunes models that take "
+            f"{name!r} is of the kind {config.model_type!r}; ptlab fine-tunes models that take "
             f"waveforms: {', '.join(TRAINABLE)}."
         )
-
-
-def _check_kind(model: SpeechModel) -> None:
-    _check_type(model.model.config, repr(model.name))
-    if getattr(model.model.config, "add_adapter", False):
-        raise ModelError(
-            f"{model.name!r} has a convolutional adapter on top, which ptlab does not fine-tune."
-        )
+    if getattr(config, "add_adapter", False):
+        raise ModelError(f"{name!r} has convolutions on top, which ptlab does not fine-tune.")
 
 
 def _with_vocabulary(model: SpeechModel, tokens: tuple[str, ...]) -> SpeechModel:
