@@ -103,6 +103,7 @@ _ROOMS = {
         "plot_spectrogram",
         "plot_throughput",
         "plot_training",
+        "plot_transfer",
         "plot_waveform",
     ),
     "ray_batch": ("RayTranscriber", "transcribe_files_ray"),

@@ -23,6 +23,7 @@ from ptlab.errors import PtlabError
 from ptlab.figures import LABEL_PT, WIDTH_IN, axes_or_new
 from ptlab.metrics import align_words, ece, reliability
 from ptlab.training_history import plot_training
+from ptlab.transfer_plots import plot_transfer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +45,7 @@ __all__ = [
     "plot_spectrogram",
     "plot_throughput",
     "plot_training",
+    "plot_transfer",
     "plot_waveform",
 ]
 

@@ -7,30 +7,54 @@ import importlib
 import json
 import sys
 from collections import Counter
-from itertools import islice
+from dataclasses import replace
+from itertools import islice, pairwise
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import soundfile
 import torch
 import torch.nn.functional as F
-from transformers import Wav2Vec2Config, Wav2Vec2ForPreTraining
+from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, Wav2Vec2ForPreTraining
 
+from ptlab import load_corpus, load_model, normalize_text, plot_transfer
 from ptlab.data import data_dir
+from ptlab.errors import PtlabError
 
 sys.path.insert(0, str(data_dir() / "recipes"))
 import languages
 import make_babel
 import make_espeak
 import pretrain_mini
+import ship_xlsr
 import sounds
+import train_mini
+import transfer
 from fast_wav2vec2 import FastForward
 
 CODES = 8
+TINY = {  # the shape of XLSR-53, made tiny, without dropout
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "conv_dim": (8, 12, 12, 16, 16, 16, 16),
+    "conv_bias": True,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "feat_proj_dropout": 0.0,
+    "layerdrop": 0.0,
+}
 
 
-@pytest.mark.parametrize("name", ["languages", "pretrain_mini"])
+@pytest.mark.parametrize("name", ["languages", "pretrain_mini", "transfer"])
 def test_examples_in_the_recipes(name: str) -> None:
     found = doctest.testmod(importlib.import_module(name))
     assert found.failed == 0 and found.attempted > 0
@@ -255,16 +279,7 @@ def network() -> Wav2Vec2ForPreTraining:
 def tiny(codes: int = CODES) -> Wav2Vec2ForPreTraining:
     """A tiny XLSR-53 with gains and biases that are not their starting values."""
     config = Wav2Vec2Config(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=48,
-        conv_dim=(8, 12, 12, 16, 16, 16, 16),
-        conv_bias=True,
-        feat_extract_norm="layer",
-        do_stable_layer_norm=True,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
+        **TINY,
         num_codevectors_per_group=codes,
         codevector_dim=24,
         proj_codevector_dim=24,
@@ -272,11 +287,6 @@ def tiny(codes: int = CODES) -> Wav2Vec2ForPreTraining:
         contrastive_logits_temperature=pretrain_mini.KAPPA,
         diversity_loss_weight=pretrain_mini.DIVERSITY,
         feat_quantizer_dropout=0.0,
-        hidden_dropout=0.0,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
-        feat_proj_dropout=0.0,
-        layerdrop=0.0,
     )
     torch.manual_seed(0)
     model = Wav2Vec2ForPreTraining(config)
@@ -427,3 +437,178 @@ def test_a_collapse_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     journal.add(outcome(torch.tensor([[i % CODES, 0] for i in range(64)])))
     assert journal.write(100, 100)["perplexity"] == [CODES, 1]
     assert "WARNING: codebook collapse" in capsys.readouterr().out
+
+
+# -- the transfer experiment
+
+
+@pytest.fixture
+def tiny_corpora(monkeypatch: pytest.MonkeyPatch) -> dict:
+    """A dozen clips to train on and a few to test on, and a tiny network to do it with."""
+    whole = {split: load_corpus(split) for split in ("train", "test")}
+    some = {
+        s: replace(c, frame=c.frame.iloc[::60].reset_index(drop=True)) for s, c in whole.items()
+    }
+
+    def new_model() -> Wav2Vec2ForCTC:
+        return Wav2Vec2ForCTC(Wav2Vec2Config(**TINY, vocab_size=46, pad_token_id=0))
+
+    monkeypatch.setattr(transfer, "load_corpus", some.__getitem__)
+    monkeypatch.setattr(transfer, "new_model", new_model)
+    monkeypatch.setattr(transfer, "keep_memory", lambda: None)
+    threads = torch.get_num_threads()
+    yield some
+    torch.set_num_threads(threads)
+
+
+def test_subsets_are_of_their_minutes_and_nested() -> None:
+    durations = np.random.default_rng(0).uniform(1, 8, 600).tolist()
+    for seed in range(3):
+        chosen = [transfer.subset(durations, minutes, seed) for minutes in (1, 3, 10, 30)]
+        for minutes, clips in zip((1, 3, 10, 30), chosen, strict=True):
+            assert sum(durations[i] for i in clips) == pytest.approx(60 * minutes, abs=4)
+            assert len(set(clips)) == len(clips)
+        assert all(set(a) < set(b) for a, b in pairwise(chosen))
+    assert transfer.subset(durations, 1, 0) != transfer.subset(durations, 1, 1)
+
+
+def test_a_start_takes_the_encoder_and_draws_the_head(tiny_corpora, network, tmp_path) -> None:
+    network.save_pretrained(tmp_path)
+    first, again, other = (transfer.start_model(tmp_path, seed) for seed in (0, 0, 1))
+    for name, value in network.wav2vec2.state_dict().items():
+        assert torch.equal(first.wav2vec2.state_dict()[name], value), name
+    assert torch.equal(first.lm_head.weight, again.lm_head.weight)
+    assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
+
+
+def test_features_of_frozen_convolutions_give_the_loss_of_the_waveform(tiny_corpora) -> None:
+    model = transfer.start_model(None, 0)
+    forward, found = FastForward(model, 0), []
+    for kept in (forward, None):
+        clips = transfer.Clips(tiny_corpora["train"], [0, 1, 2, 3, 4], kept)
+        batch = next(clips.batches(np.random.default_rng(0), 2_000))
+        assert len(batch[1]) > 1 and len(batch[1]) * int(batch[1].max()) <= 2_000
+        loss = transfer.ctc_loss(forward, *batch, clips.of_features, np.random.default_rng(0))
+        found.append(loss.item())
+    assert found[0] == pytest.approx(found[1], rel=0.01)
+
+
+def test_an_epoch_holds_each_clip_once(tiny_corpora) -> None:
+    clips = transfer.Clips(tiny_corpora["train"], list(range(12)), None)
+    heard: Counter[str] = Counter()
+    for _, _, labels in clips.batches(np.random.default_rng(0), 500):
+        heard.update(map(str, labels))
+        if heard.total() == 24:
+            break
+    assert set(heard.values()) == {2} and len(heard) == 12
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_fine_tuning_learns_and_trains_what_it_should(tiny_corpora, frozen: bool) -> None:
+    model = transfer.start_model(None, 0)
+    before = {n: p.clone() for n, p in model.named_parameters()}
+    forward = FastForward(model, 0) if frozen else None
+    clips = transfer.Clips(tiny_corpora["train"], [0, 1, 2], forward)
+    losses = transfer.finetune(model, clips, 20, 3e-3, 10, 0)
+    assert losses[-1] < 0.6 * losses[0]
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    convolutions = {n for n in before if "feature_extractor" in n}
+    assert (moved & convolutions == set()) is frozen
+    assert before.keys() - moved - convolutions == set()
+
+
+def test_the_experiment_is_resumed_and_summarised(tiny_corpora, network, tmp_path) -> None:
+    network.save_pretrained(tmp_path / "model")
+    results = tmp_path / "results" / "transfer.json"
+    options = ["--multilingual", str(tmp_path / "model"), "--out", str(tmp_path / "runs")]
+    options += ["--results", str(results), "--starts", "53 languages", "random"]
+    options += ["--minutes", "1", "--seeds", "0", "1", "--steps", "2", "--batch-s", "5"]
+    transfer.main(options)
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").iterdir()}
+    found = json.loads(results.read_text("utf-8"))
+    assert len(files) == len(found["runs"]) == 4 and len(found["cells"]) == 2
+    removed = tmp_path / "runs" / "random_1_1.json"
+    removed.unlink()
+    transfer.main(options)
+    again = {path for path, time in files.items() if path.stat().st_mtime_ns != time}
+    assert again == {removed}
+    with pytest.raises(SystemExit, match="was made with 2 steps"):
+        transfer.main([*options, "--steps", "3"])
+    with pytest.raises(SystemExit, match="Where is the model of 'Portuguese'"):
+        transfer.main([*options, "--starts", "Portuguese"])
+
+
+def test_the_summary_counts_as_the_metrics_do(tiny_corpora, tmp_path) -> None:
+    """All right in one start, all empty in the other: 0 and 100 %, and 100 apart."""
+    test = tiny_corpora["test"]
+    right = [normalize_text(text) for text in test.frame.text]
+    for seed in (0, 1):
+        for start, texts in (("53 languages", right), ("random", [""] * len(right))):
+            run = {"start": start, "minutes": 10, "seed": seed, "hypotheses": texts}
+            transfer.write(tmp_path / f"{start}_10_{seed}.json", run)
+    found = transfer.summarise(tmp_path, test)
+    assert [(c["start"], c["wer"], c["cer"]) for c in found["cells"]] == [
+        ("53 languages", [0, 0, 0], [0, 0, 0]),
+        ("random", [100, 100, 100], [100, 100, 100]),
+    ]
+    assert found["cells"][0]["seeds"] == [0, 1] and "hypotheses" not in found["runs"][0]
+    assert [(d["start"], d["wer"]) for d in found["differences"]] == [("53 languages", [-100] * 3)]
+
+
+def test_the_figure_shows_every_cell(tmp_path: Path) -> None:
+    cells = [
+        {"start": start, "minutes": minutes, "wer": [w, w - 5, w + 5], "cer": [1, 0, 2]}
+        for start, w in (("53 languages", 50), ("random", 90))
+        for minutes in (10, 1)
+    ]
+    ax = plot_transfer({"cells": cells})
+    lines = [container.lines[0] for container in ax.containers]
+    assert [line.get_ydata().tolist() for line in lines] == [[50, 50], [90, 90]]
+    assert all(np.diff(line.get_xdata()) > 0 for line in lines)
+    assert len({(line.get_marker(), line.get_linestyle()) for line in lines}) == 2
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["1", "10"]
+    plt.close(ax.figure)
+    for bad, message in (({"cells": []}, "0 starts"), ({}, "0 starts")):
+        with pytest.raises(PtlabError, match=message):
+            plot_transfer(bad)
+    with pytest.raises(PtlabError, match="Metric 'per'"):
+        plot_transfer({"cells": cells}, "per")
+
+
+# -- shipping
+
+
+def test_the_shipped_folder_is_the_encoder(network, tmp_path, babel, monkeypatch) -> None:
+    run = tmp_path / "run"
+    network.save_pretrained(run / "model")
+    line = {"step": 9_000, "accuracy": 0.456, "contrastive": 2.0, "perplexity": [40.1, 50.2]}
+    (run / "log.jsonl").write_text('{"step": 1}\n' + json.dumps(line) + "\n", "utf-8")
+    rows = [json.loads(row) for row in (babel / "part0.jsonl").read_text("utf-8").splitlines()]
+    rows = [row | {"voice": "f1", "duration_s": 90} for row in rows]
+    (babel / "part0.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), "utf-8")
+    cell = {"start": "random", "minutes": 10, "wer": [99.5, 98, 100], "cer": [80, 70, 90]}
+    transfer.write(tmp_path / "transfer.json", {"cells": [cell]})
+    out = tmp_path / "mini-xlsr-53"
+    options = [str(run), "--speech", str(babel), "--out", str(out)]
+    ship_xlsr.main([*options, "--results", str(tmp_path / "transfer.json")])
+    model = load_model(out, device="cpu")
+    assert model.vocabulary == () and model.normalizes
+    for name, value in network.wav2vec2.state_dict().items():
+        torch.testing.assert_close(model.model.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+    card = (out / "README.md").read_text("utf-8")
+    for fact in ("45.6 %", "9,000 steps", "40 and 50", "| random | 10 | 99.5 [98, 100]"):
+        assert fact in card
+    assert "| Portuguese | pt | yes | 9.0 |" in card and "on 0.2 hours" in card
+    monkeypatch.setattr(ship_xlsr, "MOST_BYTES", 1_000)
+    with pytest.raises(SystemExit, match="at most 0"):
+        ship_xlsr.main(options)
+
+
+def test_the_real_architecture_fits_into_its_25_mb() -> None:
+    """Two bytes a parameter of the encoder."""
+    encoder = pretrain_mini.new_encoder().wav2vec2
+    assert 2 * sum(p.numel() for p in encoder.parameters()) < ship_xlsr.MOST_BYTES
+    fresh = train_mini.new_model().wav2vec2.state_dict()
+    assert {n: v.shape for n, v in fresh.items()} == {
+        n: v.shape for n, v in encoder.state_dict().items()
+    }
