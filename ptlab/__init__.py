@@ -57,7 +57,7 @@ _ROOMS = {
         "load_mls",
         "load_story",
     ),
-    "embeddings": ("Embeddings", "embed", "hidden_states"),
+    "embeddings": ("Embeddings", "embed", "hidden_states", "with_random_weights"),
     "errors": (
         "AlignmentError",
         "AudioError",
@@ -66,6 +66,7 @@ _ROOMS = {
         "PtlabError",
         "TextError",
     ),
+    "features": ("Wav2Vec2Features",),
     "finetune": ("FinetuneResult", "FinetuneSettings", "finetune"),
     "finetune_audit": ("DataAudit", "audit_data"),
     "metrics": (

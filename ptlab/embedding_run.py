@@ -20,7 +20,7 @@ from ptlab.minibatches import MiniBatches, lanes_for
 from ptlab.pooling import pool_frames
 from ptlab.windows import cut_windows
 
-__all__ = ["EmbeddingRun"]
+__all__ = ["EmbeddingRun", "readable"]
 
 ROUND_BATCHES = 16  # mini-batches read ahead, among which clips alike in length are run together
 
@@ -76,7 +76,7 @@ class EmbeddingRun:
 
     def _clip(self, source: Source, sampling_rate: int | None) -> _Clip:
         """A recording that is read, or the digest alone if its embedding is there or under way."""
-        content, digest = _content(source.content, sampling_rate)
+        content, digest = readable(source.content, sampling_rate)
         if digest in self.begun or self.store.read(digest) is not None:
             return _Clip(digest)
         model = self.reader.model
@@ -119,8 +119,15 @@ class EmbeddingRun:
         self.store.write(clip.digest, (len(self.reader.layers), frames, hidden), pieces)
 
 
-def _content(content: Any, sampling_rate: int | None) -> tuple[Any, str]:
-    """What `load_audio` reads, and its digest."""
+def readable(content: Any, sampling_rate: int | None) -> tuple[Any, str]:
+    """What `load_audio` reads, and its digest.
+
+    Examples
+    --------
+    >>> content, digest = readable(np.zeros(400, np.float32), 16_000)
+    >>> sorted(content), len(digest)
+    (['array', 'sampling_rate'], 32)
+    """
     if not isinstance(content, str | os.PathLike | bytes | Mapping):
         if not isinstance(content, Audio):
             content = load_audio(content, sampling_rate)

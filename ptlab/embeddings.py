@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ptlab.audio import Audio
+from ptlab.audio import Audio, load_audio
 from ptlab.batch_inputs import Sources, find_sources
-from ptlab.embedding_run import EmbeddingRun
+from ptlab.embedding_run import EmbeddingRun, readable
 from ptlab.embedding_store import DiskStore, MemoryStore
 from ptlab.embedding_windows import OVERLAP_S, WINDOW_S
 from ptlab.errors import DataError, PtlabError
-from ptlab.hidden_states import Layer, LayerReader, Layers, find_layers, hidden_states
+from ptlab.hidden_states import (
+    Layer,
+    LayerReader,
+    Layers,
+    find_layers,
+    hidden_states,
+    with_random_weights,
+)
 from ptlab.journal import digest_of_model
 from ptlab.models import SpeechModel, load_model
 from ptlab.pooling import check_pool, pooled_size
 from ptlab.windows import check_windows
 
-__all__ = ["Embeddings", "embed", "hidden_states"]
+__all__ = ["Embeddings", "embed", "hidden_states", "with_random_weights"]
 
 BATCH_S = 20.0  # padded audio run at once: the layers of 20 s of XLSR-53, all kept, are 100 MB
 _FORMAT = 1  # raised when the numbers change for a reason that is in no other part of the key
@@ -66,8 +73,11 @@ class Embeddings(Sequence):
     hop_s: float
     receptive_field_s: float
     size: int
-    _digests: tuple[str, ...] = field(default=())
-    _store: MemoryStore | DiskStore = field(default_factory=MemoryStore)
+    _digests: tuple[str, ...]
+    _store: MemoryStore | DiskStore
+    _sources: Sources
+    _model: SpeechModel
+    _options: dict[str, Any]
 
     def __len__(self) -> int:
         return len(self._digests)
@@ -111,6 +121,30 @@ class Embeddings(Sequence):
         if self.pool is not None:
             raise PtlabError(f"pool={self.pool!r} has made one vector of all frames; use None.")
         return np.arange(self[number].shape[1]) * self.hop_s + self.receptive_field_s / 2
+
+    def audio(self, number: int) -> Audio:
+        """The sound of a recording, at the model's rate."""
+        content, _ = readable(self._sources.get(number).content, self._options["sampling_rate"])
+        return load_audio(content, target_rate=self._model.sampling_rate)
+
+    def by(self, model: str | os.PathLike[str] | SpeechModel, **options: Any) -> Embeddings:
+        """The same recordings by another model, the other options of `embed` as they were.
+
+        Examples
+        --------
+        >>> found = embed(np.zeros(16_000, np.float32), "mini", sampling_rate=16_000)
+        >>> found.by("mini", layers="final", pool="mean")
+        Embeddings(1 recording, mini, layers final, 256 numbers a mean vector)
+        """
+        return embed(self._sources, model, **{**self._options, **options})
+
+    def random_twin(self, seed: int = 0, **options: Any) -> Embeddings:
+        """The same recordings by the same architecture with random weights: what probes must beat.
+
+        What such an encoder lets a probe find was in the sound already, and no training has put it
+        there.
+        """
+        return self.by(with_random_weights(self._model, seed), **options)
 
     def _pooled(self, number: int) -> np.ndarray:
         if self.pool is None:
@@ -197,6 +231,10 @@ def embed(
     """
     from tqdm.auto import tqdm
 
+    options = {
+        "layers": layers, "pool": pool, "sampling_rate": sampling_rate, "cache": cache,
+        "batch_s": batch_s, "window_s": window_s, "overlap_s": overlap_s, "progress": progress,
+    }  # fmt: skip
     check_pool(pool)
     if not isinstance(model, SpeechModel):
         model = load_model(model)
@@ -211,21 +249,26 @@ def embed(
         run = EmbeddingRun(reader, store, pool, batch_s, (window_s, overlap_s))
         with tqdm(total=sources.count, desc="Embedding", unit="clip", disable=not progress) as bar:
             digests = run.all(sources, sampling_rate, bar)
-        return Embeddings(
-            tuple(sources.get(i).name for i in range(sources.count)),
-            model.name,
-            chosen,
-            pool,
-            reader.frame_hop / model.sampling_rate,
-            model.receptive_field / model.sampling_rate,
-            pooled_size(model.hidden_size, pool),
-            tuple(digests),
-            store,
-        )
+    return Embeddings(
+        tuple(sources.get(i).name for i in range(sources.count)),
+        model.name,
+        chosen,
+        pool,
+        model.encoder_hop / model.sampling_rate,
+        model.receptive_field / model.sampling_rate,
+        pooled_size(model.hidden_size, pool),
+        tuple(digests),
+        store,
+        sources,
+        model,
+        options,
+    )
 
 
 def _sources(inputs: Any, column: str | None) -> Sources:
     """As `find_sources`, where one sound that is no path is a list of one."""
+    if isinstance(inputs, Sources):
+        return inputs
     one = isinstance(inputs, Audio | bytes | bytearray | Mapping) or hasattr(inputs, "read")
     if one or (hasattr(inputs, "ndim") and not hasattr(inputs, "iloc")):  # an array or a tensor
         inputs = [inputs]

@@ -30,9 +30,19 @@ from ptlab.speech_model import SpeechModel
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CONV", "FINAL", "Layer", "LayerReader", "Layers", "find_layers", "hidden_states"]
+__all__ = [
+    "CONV",
+    "FINAL",
+    "Layer",
+    "LayerReader",
+    "Layers",
+    "find_layers",
+    "hidden_states",
+    "with_random_weights",
+]
 
 CONV, FINAL = "conv", "final"
+RANDOM_SEED = 53_000_000  # not 0, with which a model may have begun its own training
 Layer = int | str
 Layers = Layer | Sequence[Layer]
 
@@ -60,7 +70,8 @@ def find_layers(layers: Layers, count: int) -> tuple[Layer, ...]:
     """
     if isinstance(layers, str) and layers == "all":
         return tuple(range(count + 1))
-    asked = [layers] if isinstance(layers, int | np.integer | str) else list(layers)
+    many = isinstance(layers, list | tuple | range | np.ndarray)
+    asked = list(layers) if many else [layers]
     found = [_find_layer(layer, count) for layer in asked]
     if not found or len(set(found)) < len(found):
         raise ModelError(f"layers={layers!r}: give at least one, and each once.")
@@ -254,3 +265,33 @@ def hidden_states(
         if reader.pads_exactly:
             return reader.read(pieces, gradients)
         return [reader.read([piece], gradients)[0] for piece in pieces]
+
+
+def with_random_weights(model: SpeechModel, seed: int = 0) -> SpeechModel:
+    """The encoder of a model as it was before any training, drawn as transformers draws it.
+
+    Parameters
+    ----------
+    model : SpeechModel
+        With or without a CTC head; it stays as it is.
+    seed : int
+
+    Returns
+    -------
+    SpeechModel
+        Without a CTC head.
+
+    Examples
+    --------
+    >>> import ptlab
+    >>> with_random_weights(ptlab.load_model("mini", device="cpu"))
+    SpeechModel('mini with random weights', wav2vec2, 7.0 M parameters, cpu, float32)
+    """
+    import torch
+    from transformers import AutoModel
+
+    with torch.random.fork_rng(devices=[]):  # the numbers that others draw stay as they were
+        torch.manual_seed(RANDOM_SEED + seed)
+        encoder = AutoModel.from_config(model.model.config)
+    encoder.to(model.device, model.dtype)
+    return SpeechModel(f"{model.name} with random weights", encoder, model.feature_extractor, None)

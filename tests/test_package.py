@@ -45,7 +45,7 @@ ORDER = (
     ("batch_run", "embedding_run"),
     ("batch", "streaming", "embeddings", "finetune", "export"),
     ("ray_worker",),
-    ("ray_batch", "probes"),
+    ("ray_batch", "probes", "features"),
     ("diagrams", "batch_plots", "transfer_plots"),
     ("plots", "widgets"),
     ("cli",),
