@@ -263,7 +263,9 @@ class SpeechModel:
             log_probs = logits.float().log_softmax(-1).cpu().numpy()
         return [m[: self.frames(len(a))].copy() for m, a in zip(log_probs, arrays, strict=True)]
 
-    def _inputs(self, arrays: list[np.ndarray], normalized: bool = False) -> dict[str, torch.Tensor]:
+    def _inputs(
+        self, arrays: list[np.ndarray], normalized: bool = False
+    ) -> dict[str, torch.Tensor]:
         if self._takes_features:
             return self._feature_inputs(arrays)
         import torch

@@ -1,0 +1,367 @@
+"""The state of one speaker's stream: audio by packets in, steps of fixed places, events out.
+
+Steps depend on positions in the audio and never on the packets: each encodes a window that ends a
+chunk further. Windows begin and end on multiples of the hop, and the rest of the receptive field is
+heard with them, so that no frame is lost or heard twice.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ptlab.edits import Edit, align_words
+from ptlab.errors import PtlabError
+from ptlab.stream_audio import PacketReader, RunningLevel, SampleWindow
+from ptlab.stream_events import Commit, Final, Partial, joined
+from ptlab.stream_setup import StreamSetup
+from ptlab.stream_text import StreamText, found_words
+
+if TYPE_CHECKING:
+    from ptlab.transcription import Word
+
+__all__ = ["Event", "Stream", "Window", "decode_together"]
+
+logger = logging.getLogger("ptlab")
+
+COALESCED_S = 10.0  # most new audio in one step, however late it is
+PAUSE_S = 0.3  # without a letter: the word before it is over if the utterance is
+
+Event = Partial | Commit | Final
+
+
+@dataclass(frozen=True)
+class Window:
+    """Samples to encode, the frame of the stream at which they begin, whether they are the last.
+
+    Examples
+    --------
+    >>> Window(np.zeros(16_080), begin=50, last=False).begin
+    50
+    """
+
+    samples: np.ndarray
+    begin: int
+    last: bool
+
+
+class Stream:
+    """One speaker; made by `ptlab.streaming.StreamingRecognizer.create_stream`.
+
+    Attributes
+    ----------
+    utterance : int
+        Number of the utterance under way, from 0.
+    dropped_s : float
+        Audio that was left out because the machine was too slow, with ``late="drop"``.
+
+    Examples
+    --------
+    >>> from ptlab.endpointing import Endpointing
+    >>> from ptlab.stream_policies import BufferedCTC
+    >>> from ptlab.transcribe import Transcriber
+    >>> stream = Stream(StreamSetup(Transcriber("mini"), BufferedCTC(), Endpointing()))
+    >>> stream.accept_waveform(8_000, np.zeros(8_000, "int16"))
+    >>> stream.input_finished()
+    >>> while stream.is_ready:
+    ...     events = stream.decode()
+    >>> stream.result.text, stream.is_endpoint, stream.reset()
+    ('', True, None)
+    """
+
+    def __init__(self, setup: StreamSetup):
+        self.setup, self._grid = setup, setup.grid
+        policy, rate = setup.policy, self._grid.sampling_rate
+        self.utterance, self.dropped_s = 0, 0.0
+        self._chunk = max(1, int(self._grid.frames_in(policy.chunk_s)))
+        self._left = self._grid.frames_in(policy.left_s)
+        self._reader, self._sound = PacketReader(rate), SampleWindow()
+        self._level = RunningLevel(self._grid.hop, rate)
+        vad = setup.endpointing.vad
+        self._vad = vad(rate) if vad else None
+        self._listened = 0  # sample up to which level and detector have heard
+        self._text, self._memory = StreamText(setup.transcriber, self._grid), []
+        self._tail = np.zeros((0, len(setup.model.vocabulary)), np.float32)
+        self._owed: tuple[Word, ...] = ()  # settled, but not told yet
+        self._floor = 0  # frame before which there is nothing to go back to
+        self._finished = self._closed = False
+        self._began: float | None = None
+        self._shown: tuple[str, int] = ("", 0)
+
+    def accept_waveform(self, sampling_rate: int, samples: Any) -> None:
+        """Take a packet of any size; it is only kept until `decode`.
+
+        Parameters
+        ----------
+        sampling_rate : int
+            In Hz; the same for all packets of a stream.
+        samples : array (samples,) or (samples, channels)
+            Integers or floats; a torch tensor is fine.
+
+        Raises
+        ------
+        AudioError
+            If the samples are no sound or the rate changes.
+        PtlabError
+            After `input_finished`.
+        """
+        if self._finished:
+            raise PtlabError("The input of this stream is finished; create another stream.")
+        self._hear(self._reader.read(sampling_rate, samples))
+
+    def input_finished(self) -> None:
+        """Say that no more audio comes; the rest is then decoded. Twice is harmless."""
+        if not self._finished:
+            self._hear(self._reader.finish())
+            self._finished = True
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is enough audio for a step."""
+        return not self._closed and (self._finished or self._waiting >= self._chunk)
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether the utterance is over, so that `reset` is due."""
+        text = self._text
+        if self._closed:
+            return text.done > text.first
+        silence_s, said = self._silence()
+        # Not in a word: length alone ends an utterance only where there is a whole word.
+        length_s = text.length_s if text.words or not said else 0.0
+        rules = self.setup.endpointing
+        return rules.is_over(silence_s=silence_s, length_s=length_s, said=said)
+
+    @property
+    def result(self) -> Partial:
+        """The utterance under way: what is committed and what may change."""
+        committed = tuple(self._text.words)
+        words = (*committed, *self._text.tentative(self._tail))
+        return Partial(words, len(committed), self.utterance, self.position_s, self._now())
+
+    @property
+    def position_s(self) -> float:
+        """Up to where in the audio the last step has heard."""
+        return self._grid.seconds(self._seen)
+
+    @property
+    def lag_s(self) -> float:
+        """Audio that waits though, by the clock, it should have been decoded."""
+        waiting_s = self._grid.seconds(self._waiting)
+        if self.setup.clock is None or self._began is None:
+            return 0.0
+        return max(0.0, min(self._now() - self.position_s, waiting_s))
+
+    def decode(self) -> list[Event]:
+        """Make a step; a `Commit` if words were settled, a `Partial` if the text is another."""
+        return decode_together([self])[0]
+
+    def events(self) -> Iterator[Event]:
+        """Make all steps that can be made, and end utterances that are over."""
+        while self.is_ready:
+            yield from self.decode()
+            if self.is_endpoint:
+                final = self.reset()
+                if final is not None:
+                    yield final
+
+    def reset(self) -> Final | None:
+        """End the utterance and begin the next; None if nothing was said.
+
+        A word under way goes into the next utterance.
+        """
+        text = self._text
+        first, committed = text.first, tuple(text.words)
+        text.next_utterance()
+        if not committed:
+            return None
+        words = self._refined(committed, first, text.first)
+        final = Final(
+            words, joined(committed), _changes(committed, words), self.utterance,
+            self._grid.seconds(first), self._grid.seconds(text.first), self.position_s, self._now(),
+        )  # fmt: skip
+        self.utterance, self._shown = self.utterance + 1, ("", 0)
+        return final
+
+    @property
+    def _seen(self) -> int:
+        """Frame up to which the last step has encoded."""
+        return self._text.done + len(self._tail)
+
+    @property
+    def _rest(self) -> int:
+        """Samples beyond its hops that a window needs for its last frame."""
+        return 0 if self.setup.policy.alone else self._grid.samples(0)
+
+    @property
+    def _waiting(self) -> int:
+        """Whole frames that were heard and not yet encoded."""
+        return (self._sound.end - self._rest) // self._grid.hop - self._seen
+
+    def _now(self) -> float:
+        clock = self.setup.clock
+        if clock is None or self._began is None:
+            return self.position_s
+        return clock() - self._began
+
+    def _hear(self, samples: np.ndarray) -> None:
+        if self._began is None and self.setup.clock is not None:
+            # A packet was spoken before it came; one larger than a chunk is a file, not speech.
+            spoken_s = min(len(samples) / self._grid.sampling_rate, self._grid.seconds(self._chunk))
+            self._began = self.setup.clock() - spoken_s
+        self._sound.add(samples)
+
+    def next_window(self) -> Window:
+        """What the next step encodes; for `decode_together`."""
+        chunks = self._chunks_due()
+        target = self._seen + chunks * self._chunk
+        last = self._waiting < self._chunk
+        end = self._sound.end if last else target * self._grid.hop + self._rest
+        self._listen(self._sound.end if last else target * self._grid.hop)
+        begin = int(max(self._floor, self._text.done - self._left))
+        samples = self._sound.read(min(begin * self._grid.hop, end), end)
+        if self.setup.pre_normalizes:
+            samples = self._level.normalize(samples)
+        return Window(samples, begin, last)
+
+    def take(self, window: Window, log_probs: np.ndarray) -> list[Event]:
+        """What the next step found; for `decode_together`."""
+        policy, text = self.setup.policy, self._text
+        rows = log_probs[text.done - window.begin :]
+        if policy.alone and not window.last:  # the frames that a cut loses part the words
+            missing = len(window.samples) // self._grid.hop - len(rows)
+            rows = np.concatenate([rows, text.spelling.delimiters(missing, rows.shape[1])])
+        settled = len(rows)
+        if not window.last:
+            settled = policy.settle(rows, text.spelling, self._grid, self._memory)
+        self._closed, self._tail = window.last, rows[settled:]
+        words, self._owed = self._owed + text.add(rows[:settled]), ()
+        if self._closed or (self.is_endpoint and self._silence()[0] >= PAUSE_S):
+            words += self._settle_all()
+        self._forget()
+        return self._told(words)
+
+    def _settle_all(self) -> tuple[Word, ...]:
+        """Settle what the policy would not yet: nobody speaks any more."""
+        words = self._text.add(self._tail) + self._text.flush()
+        self._tail = self._tail[:0]
+        self._memory.clear()
+        return words
+
+    def _silence(self) -> tuple[float, bool]:
+        """Seconds since the last letter, settled or not, and whether there was one."""
+        text = self._text
+        letters, _ = text.spelling.read(self._tail)
+        since_s = self._grid.seconds(len(self._tail) - (letters[-1] + 1 if len(letters) else 0))
+        silence_s = since_s if len(letters) else text.silence_s + since_s
+        if self._vad is not None:
+            silence_s = min(silence_s, self._vad.silence_s)
+        return silence_s, text.said or bool(len(letters))
+
+    def _told(self, words: tuple[Word, ...]) -> list[Event]:
+        at, events = (self.position_s, self._now()), []
+        if words:
+            events.append(Commit(words, self.utterance, *at))
+        partial = self.result
+        if (partial.text, partial.stable) != self._shown:
+            self._shown = (partial.text, partial.stable)
+            events.append(partial)
+        return events
+
+    def _chunks_due(self) -> int:
+        """Chunks in the next step: one, or more if the machine is late and that is the choice."""
+        setup = self.setup
+        if self.lag_s <= setup.max_lag_s:
+            return 1
+        if setup.late == "raise":
+            raise PtlabError(
+                f"The stream is {self.lag_s:.1f} s behind, more than max_lag_s="
+                f"{setup.max_lag_s}: this machine is too slow for {setup.policy}. Take "
+                "a longer chunk or shorter contexts, or late='coalesce'."
+            )
+        if setup.late == "drop":
+            self._drop()
+            return 1
+        most = max(self._chunk, int(self._grid.frames_in(COALESCED_S)))
+        return min(self._waiting, most) // self._chunk
+
+    def _drop(self) -> None:
+        """Leave out what waits but for one chunk; what was heard before it is settled."""
+        text, frames = self._text, self._waiting - self._chunk
+        self._owed += self._settle_all()
+        text.skip_to(text.done + frames)
+        self._floor, self._listened = text.done, text.done * self._grid.hop
+        self._sound.forget(self._listened)
+        seconds = self._grid.seconds(frames)
+        self.dropped_s += seconds
+        logger.warning(
+            "A stream was late and left out %.1f s of audio, %.1f s so far.",
+            seconds,
+            self.dropped_s,
+        )
+
+    def _listen(self, end: int) -> None:
+        """Let level and detector hear what is new."""
+        if end > self._listened:
+            new = self._sound.read(self._listened, end)
+            self._level.add(new)
+            if self._vad is not None:
+                self._vad.add(new)
+            self._listened = end
+
+    def _forget(self) -> None:
+        """Let go of audio that is needed neither as context nor for the refinement."""
+        grid, text = self._grid, self._text
+        oldest = max(text.first, text.done - grid.frames_in(self.setup.refine_s))
+        keep = max(self._floor, min(oldest, text.done) - self._left)
+        if keep > self._floor:
+            self._floor = int(keep)
+            self._sound.forget(self._floor * grid.hop)
+
+    def _refined(self, committed: tuple[Word, ...], first: int, end: int) -> tuple[Word, ...]:
+        """The words when the frames from ``first`` to ``end`` are encoded in one piece.
+
+        Of a very long utterance, or one with a hole, its last part; the words before it stay.
+        """
+        grid, setup = self._grid, self.setup
+        start = int(max(first, self._floor, end - grid.frames_in(setup.refine_s)))
+        kept = tuple(w for w in committed if start > first and w.start_s < grid.seconds(start))
+        kept_s = kept[-1].end_s if kept else 0.0
+        start = max(start, int(np.ceil(grid.frames_in(kept_s))))
+        if start >= end:
+            return committed
+        begin = int(max(self._floor, start - self._left))
+        stop = self._sound.end if self._closed else grid.samples(self._seen)
+        samples = self._sound.read(begin * grid.hop, min(stop, self._sound.end))
+        rows = setup.log_probs([samples])[0][start - begin : end - begin]
+        return kept + found_words(setup.transcriber, grid, rows, start, kept_s)
+
+
+def decode_together(streams: Sequence[Stream]) -> list[list[Event]]:
+    """One step of every stream that is ready, in one batch; the events of each stream.
+
+    Examples
+    --------
+    >>> decode_together([])
+    []
+    """
+    ready = [i for i, stream in enumerate(streams) if stream.is_ready]
+    events: list[list[Event]] = [[] for _ in streams]
+    if ready:
+        setup = streams[ready[0]].setup
+        if any(streams[i].setup is not setup for i in ready):
+            raise PtlabError("Streams of two recognisers; decode those of each by itself.")
+        windows = [streams[i].next_window() for i in ready]
+        found = setup.log_probs([w.samples for w in windows], normalized=setup.pre_normalizes)
+        for i, window, log_probs in zip(ready, windows, found, strict=True):
+            events[i] = streams[i].take(window, log_probs)
+    return events
+
+
+def _changes(before: tuple[Word, ...], after: tuple[Word, ...]) -> tuple[Edit, ...]:
+    edits = align_words(joined(before), joined(after))
+    return tuple(edit for edit in edits if edit.op != "=")

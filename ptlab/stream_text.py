@@ -1,0 +1,207 @@
+"""CTC whose frames come in pieces: words that are whole, and the frames of the word under way.
+
+A word is whole when the delimiter after it has been seen. What is carried from one piece to the
+next are the frames since that delimiter, so that a letter, or the blank between two equal letters,
+may lie on a seam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptlab.ctc import greedy_path
+from ptlab.transcription import Word
+
+if TYPE_CHECKING:
+    from ptlab.transcribe import Transcriber
+
+__all__ = ["Grid", "Spelling", "StreamText", "found_words"]
+
+LONGEST_WORD_S = 10.0  # frames without a delimiter that are held before they are called a word
+KEPT_BLANKS = 5  # frames of silence that are kept before a word; its beginning may need some
+_SPACES, _SILENT = {"|", " "}, {"<pad>", "<s>", "</s>", "[PAD]"}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Frames and samples: frame ``t`` hears ``hop * t`` up to ``hop * t + receptive_field``.
+
+    Examples
+    --------
+    >>> grid = Grid(320, 400, 16_000)
+    >>> grid.samples(50), grid.seconds(50), grid.frames_in(0.5)  # 80 samples over the hops
+    (16080, 1.0, 25)
+    """
+
+    hop: int
+    receptive_field: int
+    sampling_rate: int
+
+    def samples(self, frame: int) -> int:
+        """Samples that the frames before ``frame`` need."""
+        return frame * self.hop + self.receptive_field - self.hop
+
+    def seconds(self, frames: float) -> float:
+        """Time from one frame to another so many further."""
+        return frames * self.hop / self.sampling_rate
+
+    def frames_in(self, seconds: float) -> float:
+        """Frames in so many seconds; infinite if they are."""
+        frames = seconds * self.sampling_rate / self.hop
+        return frames if np.isinf(frames) else round(frames)
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """Which tokens are letters and which delimit words.
+
+    Examples
+    --------
+    >>> spelling = Spelling.of(("<pad>", "|", "o", "i"), blank=0)
+    >>> spelling.spaces, spelling.silent
+    ((1,), (0,))
+    """
+
+    blank: int
+    spaces: tuple[int, ...]
+    silent: tuple[int, ...]
+
+    @classmethod
+    def of(cls, vocabulary: Sequence[str], blank: int, delimiter: str = "|") -> Spelling:
+        """The spelling of a vocabulary."""
+        spaces = [i for i, token in enumerate(vocabulary) if token in _SPACES | {delimiter}]
+        silent = {blank} | {i for i, token in enumerate(vocabulary) if token in _SILENT}
+        return cls(blank, tuple(spaces), tuple(sorted(silent)))
+
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Frames ``(n,)`` of letters, and frames ``(m,)`` of delimiters."""
+        path = greedy_path(rows)
+        space = np.isin(path, self.spaces)
+        letter = ~space & ~np.isin(path, self.silent)
+        return np.flatnonzero(letter), np.flatnonzero(space)
+
+    def delimiters(self, frames: int, vocab: int) -> np.ndarray:
+        """Log-probs ``(frames, vocab)`` that are sure of a delimiter, or of a blank without one."""
+        rows = np.full((frames, vocab), -30.0, np.float32)
+        rows[:, self.spaces[0] if self.spaces else self.blank] = 0.0
+        return rows
+
+
+def found_words(
+    transcriber: Transcriber, grid: Grid, rows: np.ndarray, first: int, not_before_s: float = 0.0
+) -> tuple[Word, ...]:
+    """Words of log-probs (frames, vocab) that begin at frame ``first`` of the stream.
+
+    Examples
+    --------
+    >>> from ptlab.transcribe import Transcriber
+    >>> blanks = np.log(np.full((50, 46), 1e-3) + np.eye(46)[np.zeros(50, int)])
+    >>> found_words(Transcriber("mini"), Grid(320, 400, 16_000), blanks, 0)
+    ()
+    """
+    if not len(rows):
+        return ()
+    duration_s = grid.samples(len(rows)) / grid.sampling_rate
+    shift_s, words = grid.seconds(first), []
+    for word in transcriber.from_log_probs(rows, duration_s).words:
+        words.append(_moved(word, shift_s, not_before_s))
+        not_before_s = words[-1].end_s
+    return tuple(words)
+
+
+class StreamText:
+    """The words of the utterance under way, from frames that are settled.
+
+    Attributes
+    ----------
+    words : list of Word
+        Whole words; only ever added to.
+    first, done : int
+        Frames at which the utterance began and up to which it is settled.
+    """
+
+    def __init__(self, transcriber: Transcriber, grid: Grid, first: int = 0):
+        model = transcriber.model
+        self.spelling = Spelling.of(model.vocabulary, model.blank, model.word_delimiter)
+        self.words: list[Word] = []
+        self.first = self.done = self.last_letter = first
+        self._transcriber, self._grid = transcriber, grid
+        self._rows, self._end_s = np.zeros((0, len(model.vocabulary)), np.float32), 0.0
+
+    @property
+    def said(self) -> bool:
+        """Whether a letter was decoded in this utterance."""
+        return bool(self.words) or self.last_letter > self._start
+
+    @property
+    def silence_s(self) -> float:
+        """Since the last letter, or the beginning of the utterance."""
+        return self._grid.seconds(self.done - max(self.first, self.last_letter))
+
+    @property
+    def length_s(self) -> float:
+        """Of the utterance so far."""
+        return self._grid.seconds(self.done - self.first)
+
+    @property
+    def _start(self) -> int:
+        """Frame of the first row that is held."""
+        return self.done - len(self._rows)
+
+    def add(self, rows: np.ndarray) -> tuple[Word, ...]:
+        """Take settled frames; the words that are whole now."""
+        self._rows = np.concatenate([self._rows, rows])
+        self.done += len(rows)
+        letters, spaces = self.spelling.read(self._rows)
+        if len(letters):
+            self.last_letter = self._start + int(letters[-1]) + 1
+        ends = spaces[spaces > letters[0]] if len(letters) else spaces
+        if len(ends):
+            return self._take(int(ends[-1]) + 1)
+        if not len(letters):
+            self._rows = self._rows[max(0, len(self._rows) - KEPT_BLANKS) :].copy()
+        elif len(self._rows) > self._grid.frames_in(LONGEST_WORD_S):
+            return self.flush()
+        return ()
+
+    def flush(self) -> tuple[Word, ...]:
+        """Call what is held a word, for instance because the speaker has stopped."""
+        return self._take(len(self._rows))
+
+    def tentative(self, tail: np.ndarray) -> tuple[Word, ...]:
+        """Words of what is held and of the frames after it, which are not settled."""
+        rows = np.concatenate([self._rows, tail])
+        return found_words(self._transcriber, self._grid, rows, self._start, self._end_s)
+
+    def next_utterance(self) -> None:
+        """Begin anew, with what is held of a word under way."""
+        self.words, self.first = [], self._start
+
+    def skip_to(self, frame: int) -> None:
+        """Go on after audio that was not heard; nothing must be held."""
+        self._rows, self.done, self.last_letter = self._rows[:0], frame, frame
+
+    def _take(self, frames: int) -> tuple[Word, ...]:
+        rows, first = self._rows[:frames], self._start
+        self._rows = self._rows[frames:].copy()
+        words = found_words(self._transcriber, self._grid, rows, first, self._end_s)
+        if words:
+            self.words.extend(words)
+            self._end_s = words[-1].end_s
+        return words
+
+
+def _moved(word: Word, shift_s: float, not_before_s: float) -> Word:
+    """The same word later, none of its times before a given one."""
+
+    def at(time_s: float) -> float:
+        return max(round(time_s + shift_s, 4), not_before_s)
+
+    characters = tuple(
+        replace(c, start_s=at(c.start_s), end_s=at(c.end_s)) for c in word.characters
+    )
+    return replace(word, start_s=at(word.start_s), end_s=at(word.end_s), characters=characters)
