@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add.set_defaults(run=_transcribe, parser=add)
     _add_batch(commands)
+    _add_stream(commands)
     commands.add_parser("models", help="list the models known by name").set_defaults(run=_models)
     info = commands.add_parser("info", help="versions, device, model and data: for a bug report")
     info.set_defaults(run=_info)
@@ -105,6 +106,27 @@ def _add_batch(commands: Any) -> None:
     add.add_argument("--jobs", type=int, metavar="N", help="threads that read files")
     _add_model(add)
     add.set_defaults(run=_batch, parser=add)
+
+
+def _add_stream(commands: Any) -> None:
+    add = commands.add_parser("stream", help="captions while it is spoken, or as if it were")
+    add.add_argument(
+        "source", metavar="FILE",
+        help="a sound file; - is raw 16-bit mono PCM from standard input, as ffmpeg or arecord "
+        "write it",
+    )  # fmt: skip
+    add.add_argument("--rate", type=int, default=16_000, help="of raw PCM, in Hz (default: 16000)")
+    for name, default, about in (
+        ("chunk", 0.5, "heard between two steps"),
+        ("left", 3.0, "heard again before the chunk"),
+        ("right", 0.5, "heard before words are settled"),
+    ):
+        add.add_argument(
+            f"--{name}", type=float, default=default, metavar="S",
+            help=f"seconds {about} (default: {default:g})",
+        )  # fmt: skip
+    _add_model(add)
+    add.set_defaults(run=_stream)
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
@@ -146,6 +168,24 @@ def _check_places(arguments: argparse.Namespace) -> None:
             arguments.srt_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         arguments.parser.error(f"{error.filename} cannot be written: {error.strerror}")
+
+
+def _stream(arguments: argparse.Namespace) -> int:
+    from ptlab.captions import pcm_packets, show_captions
+    from ptlab.sound_stream import SoundStream
+    from ptlab.streaming import BufferedCTC, StreamingRecognizer
+
+    policy = BufferedCTC(arguments.chunk, arguments.left, arguments.right)
+    live = arguments.source == "-"
+    options = {} if live else {"clock": None}  # a file cannot be late
+    recognizer = StreamingRecognizer(arguments.model, policy, device=arguments.device, **options)
+    if live:
+        packets, rate = pcm_packets(sys.stdin.buffer, arguments.rate), arguments.rate
+    else:
+        packets = SoundStream(arguments.source)
+        rate = packets.sampling_rate
+    show_captions(recognizer.stream(packets, rate), sys.stdout)
+    return 0
 
 
 def _transcribe(arguments: argparse.Namespace) -> int:
