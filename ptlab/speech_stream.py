@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptlab.edits import Edit, align_words
 from ptlab.errors import PtlabError
-from ptlab.stream_audio import PacketReader, RunningLevel, SampleWindow
+from ptlab.hearing import Hearing
 from ptlab.stream_events import Commit, Final, Partial, joined
+from ptlab.stream_refinement import changes, refined
 from ptlab.stream_setup import StreamSetup
-from ptlab.stream_text import StreamText, found_words
+from ptlab.stream_text import StreamText
 
 if TYPE_CHECKING:
     from ptlab.transcription import Word
@@ -75,21 +75,15 @@ class Stream:
 
     def __init__(self, setup: StreamSetup):
         self.setup, self._grid = setup, setup.grid
-        policy, rate = setup.policy, self._grid.sampling_rate
+        policy = setup.policy
         self.utterance, self.dropped_s = 0, 0.0
         self._chunk = max(1, int(self._grid.frames_in(policy.chunk_s)))
         self._left = self._grid.frames_in(policy.left_s)
-        self._reader, self._sound = PacketReader(rate), SampleWindow()
-        self._level = RunningLevel(self._grid.hop, rate)
-        vad = setup.endpointing.vad
-        self._vad = vad(rate) if vad else None
-        self._listened = 0  # sample up to which level and detector have heard
+        self._hearing = Hearing(setup)
         self._text, self._memory = StreamText(setup.transcriber, self._grid), []
         self._tail = np.zeros((0, len(setup.model.vocabulary)), np.float32)
         self._owed: tuple[Word, ...] = ()  # settled, but not told yet
-        self._floor = 0  # frame before which there is nothing to go back to
-        self._finished = self._closed = False
-        self._began: float | None = None
+        self._closed = False  # whether the last step was made
         self._shown: tuple[str, int] = ("", 0)
 
     def accept_waveform(self, sampling_rate: int, samples: Any) -> None:
@@ -109,20 +103,16 @@ class Stream:
         PtlabError
             After `input_finished`.
         """
-        if self._finished:
-            raise PtlabError("The input of this stream is finished; create another stream.")
-        self._hear(self._reader.read(sampling_rate, samples))
+        self._hearing.accept(sampling_rate, samples)
 
     def input_finished(self) -> None:
         """Say that no more audio comes; the rest is then decoded. Twice is harmless."""
-        if not self._finished:
-            self._hear(self._reader.finish())
-            self._finished = True
+        self._hearing.finish()
 
     @property
     def is_ready(self) -> bool:
         """Whether there is enough audio for a step."""
-        return not self._closed and (self._finished or self._waiting >= self._chunk)
+        return not self._closed and (self._hearing.is_finished or self._waiting >= self._chunk)
 
     @property
     def is_endpoint(self) -> bool:
@@ -150,11 +140,12 @@ class Stream:
 
     @property
     def lag_s(self) -> float:
-        """Audio that waits though, by the clock, it should have been decoded."""
-        waiting_s = self._grid.seconds(self._waiting)
-        if self.setup.clock is None or self._began is None:
+        """How late the step is that is due, by the clock, if audio waits for it."""
+        elapsed_s = self._hearing.elapsed_s()
+        if elapsed_s is None:
             return 0.0
-        return max(0.0, min(self._now() - self.position_s, waiting_s))
+        waits_s = min(elapsed_s - self.position_s, self._grid.seconds(self._waiting))
+        return max(0.0, waits_s - self._grid.seconds(self._chunk))
 
     def decode(self) -> list[Event]:
         """Make a step; a `Commit` if words were settled, a `Partial` if the text is another."""
@@ -179,9 +170,10 @@ class Stream:
         text.next_utterance()
         if not committed:
             return None
-        words = self._refined(committed, first, text.first)
+        stop = self._hearing.end if self._closed else self._grid.samples(self._seen)
+        words = refined(self.setup, self._hearing, committed, (first, text.first), stop)
         final = Final(
-            words, joined(committed), _changes(committed, words), self.utterance,
+            words, joined(committed), changes(committed, words), self.utterance,
             self._grid.seconds(first), self._grid.seconds(text.first), self.position_s, self._now(),
         )  # fmt: skip
         self.utterance, self._shown = self.utterance + 1, ("", 0)
@@ -200,32 +192,30 @@ class Stream:
     @property
     def _waiting(self) -> int:
         """Whole frames that were heard and not yet encoded."""
-        return (self._sound.end - self._rest) // self._grid.hop - self._seen
+        return (self._hearing.end - self._rest) // self._grid.hop - self._seen
+
+    @property
+    def _floor(self) -> int:
+        """First frame that can still be encoded."""
+        return -(-self._hearing.start // self._grid.hop)
 
     def _now(self) -> float:
-        clock = self.setup.clock
-        if clock is None or self._began is None:
-            return self.position_s
-        return clock() - self._began
-
-    def _hear(self, samples: np.ndarray) -> None:
-        if self._began is None and self.setup.clock is not None:
-            # A packet was spoken before it came; one larger than a chunk is a file, not speech.
-            spoken_s = min(len(samples) / self._grid.sampling_rate, self._grid.seconds(self._chunk))
-            self._began = self.setup.clock() - spoken_s
-        self._sound.add(samples)
+        elapsed_s = self._hearing.elapsed_s()
+        return self.position_s if elapsed_s is None else elapsed_s
 
     def next_window(self) -> Window:
         """What the next step encodes; for `decode_together`."""
         chunks = self._chunks_due()
         target = self._seen + chunks * self._chunk
         last = self._waiting < self._chunk
-        end = self._sound.end if last else target * self._grid.hop + self._rest
-        self._listen(self._sound.end if last else target * self._grid.hop)
+        whole = self._hearing.end if last else target * self._grid.hop
+        self._hearing.listen(whole)
         begin = int(max(self._floor, self._text.done - self._left))
-        samples = self._sound.read(min(begin * self._grid.hop, end), end)
-        if self.setup.pre_normalizes:
-            samples = self._level.normalize(samples)
+        samples = self._hearing.window(
+            begin * self._grid.hop,
+            whole if last else whole + self._rest,
+            normalized=self.setup.pre_normalizes,
+        )
         return Window(samples, begin, last)
 
     def take(self, window: Window, log_probs: np.ndarray) -> list[Event]:
@@ -258,9 +248,7 @@ class Stream:
         letters, _ = text.spelling.read(self._tail)
         since_s = self._grid.seconds(len(self._tail) - (letters[-1] + 1 if len(letters) else 0))
         silence_s = since_s if len(letters) else text.silence_s + since_s
-        if self._vad is not None:
-            silence_s = min(silence_s, self._vad.silence_s)
-        return silence_s, text.said or bool(len(letters))
+        return min(silence_s, self._hearing.unvoiced_s), text.said or bool(len(letters))
 
     def _told(self, words: tuple[Word, ...]) -> list[Event]:
         at, events = (self.position_s, self._now()), []
@@ -294,8 +282,7 @@ class Stream:
         text, frames = self._text, self._waiting - self._chunk
         self._owed += self._settle_all()
         text.skip_to(text.done + frames)
-        self._floor, self._listened = text.done, text.done * self._grid.hop
-        self._sound.forget(self._listened)
+        self._hearing.forget(text.done * self._grid.hop, unheard=True)
         seconds = self._grid.seconds(frames)
         self.dropped_s += seconds
         logger.warning(
@@ -304,41 +291,13 @@ class Stream:
             self.dropped_s,
         )
 
-    def _listen(self, end: int) -> None:
-        """Let level and detector hear what is new."""
-        if end > self._listened:
-            new = self._sound.read(self._listened, end)
-            self._level.add(new)
-            if self._vad is not None:
-                self._vad.add(new)
-            self._listened = end
-
     def _forget(self) -> None:
         """Let go of audio that is needed neither as context nor for the refinement."""
         grid, text = self._grid, self._text
         oldest = max(text.first, text.done - grid.frames_in(self.setup.refine_s))
-        keep = max(self._floor, min(oldest, text.done) - self._left)
+        keep = min(oldest, text.done) - self._left
         if keep > self._floor:
-            self._floor = int(keep)
-            self._sound.forget(self._floor * grid.hop)
-
-    def _refined(self, committed: tuple[Word, ...], first: int, end: int) -> tuple[Word, ...]:
-        """The words when the frames from ``first`` to ``end`` are encoded in one piece.
-
-        Of a very long utterance, or one with a hole, its last part; the words before it stay.
-        """
-        grid, setup = self._grid, self.setup
-        start = int(max(first, self._floor, end - grid.frames_in(setup.refine_s)))
-        kept = tuple(w for w in committed if start > first and w.start_s < grid.seconds(start))
-        kept_s = kept[-1].end_s if kept else 0.0
-        start = max(start, int(np.ceil(grid.frames_in(kept_s))))
-        if start >= end:
-            return committed
-        begin = int(max(self._floor, start - self._left))
-        stop = self._sound.end if self._closed else grid.samples(self._seen)
-        samples = self._sound.read(begin * grid.hop, min(stop, self._sound.end))
-        rows = setup.log_probs([samples])[0][start - begin : end - begin]
-        return kept + found_words(setup.transcriber, grid, rows, start, kept_s)
+            self._hearing.forget(int(keep) * grid.hop)
 
 
 def decode_together(streams: Sequence[Stream]) -> list[list[Event]]:
@@ -360,8 +319,3 @@ def decode_together(streams: Sequence[Stream]) -> list[list[Event]]:
         for i, window, log_probs in zip(ready, windows, found, strict=True):
             events[i] = streams[i].take(window, log_probs)
     return events
-
-
-def _changes(before: tuple[Word, ...], after: tuple[Word, ...]) -> tuple[Edit, ...]:
-    edits = align_words(joined(before), joined(after))
-    return tuple(edit for edit in edits if edit.op != "=")

@@ -48,11 +48,11 @@ class PacketReader:
         AudioError
             If the samples are no sound, or the rate is another than before.
         """
-        self._use(sampling_rate)
-        array = to_float(to_numpy(samples))
+        array = to_numpy(samples)
         if not array.size:
             return np.zeros(0, np.float32)
-        mono = mean_of_channels(checked_samples(to_columns(array)))
+        mono = mean_of_channels(checked_samples(to_columns(to_float(array))))
+        self._use(sampling_rate)
         return mono if self._resampler is None else self._resampler.resample_chunk(mono)
 
     def finish(self) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from ptlab.errors import PtlabError
-from ptlab.stream_text import Grid, Spelling
+from ptlab.stream_grid import Grid, Spelling
 
 __all__ = ["BufferedCTC", "LocalAgreement", "NaiveChunks"]
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from ptlab.endpointing import Endpointing
 from ptlab.errors import ModelError, PtlabError
+from ptlab.stream_grid import Grid
 from ptlab.stream_policies import BufferedCTC, LocalAgreement, NaiveChunks
-from ptlab.stream_text import Grid
 
 if TYPE_CHECKING:
     from ptlab.speech_model import SpeechModel

@@ -19,9 +19,9 @@ from ptlab.errors import PtlabError
 from ptlab.metrics import wer
 from ptlab.stream_audio import PacketReader, RunningLevel, SampleWindow
 from ptlab.stream_events import Commit, Final, Partial
+from ptlab.stream_grid import Grid, Spelling
 from ptlab.stream_log import Step, StreamLog, simulate
 from ptlab.stream_policies import LocalAgreement
-from ptlab.stream_text import Grid, Spelling
 from ptlab.streaming import BufferedCTC, StreamingRecognizer
 from ptlab.streaming_metrics import laal, normalized_erasure, streaming_metrics
 from ptlab.text import VOCABULARY
@@ -72,9 +72,9 @@ def test_silence_is_not_amplified_and_does_not_count(speechlike):
     assert np.array_equal(level.normalize(noise), noise)
     level.add(speechlike(2))
     before = level.normalize(noise).std()
-    level.add(np.tile(noise, 600))  # ten minutes
+    level.add(np.tile(noise, 60))  # a minute
     assert level.normalize(noise).std() == pytest.approx(before)
-    assert before < 0.01 < 0.9 < normalize(noise).std() < 1.1 or before < 0.01
+    assert before < 0.01 < 0.25 < normalize(noise).std()
 
 
 def test_the_level_follows_a_speaker_who_comes_nearer(speechlike):
@@ -308,6 +308,7 @@ def test_silero_vad_takes_16_khz():
         SileroVad(8_000)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_silero_vad_hears_speech_and_silence():
     pytest.importorskip("silero_vad", reason='silero-vad: pip install "ptlab[vad]"')
     from ptlab.data import load_corpus

@@ -1,0 +1,65 @@
+"""A last look at an utterance that is over: decoded in one piece, and what that changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ptlab.edits import Edit, align_words
+from ptlab.stream_events import joined
+from ptlab.stream_text import found_words
+
+if TYPE_CHECKING:
+    from ptlab.hearing import Hearing
+    from ptlab.stream_setup import StreamSetup
+    from ptlab.transcription import Word
+
+__all__ = ["changes", "refined"]
+
+
+def refined(
+    setup: StreamSetup,
+    hearing: Hearing,
+    committed: tuple[Word, ...],
+    frames: tuple[int, int],
+    stop: int,
+) -> tuple[Word, ...]:
+    """The words of an utterance when it is encoded in one piece, with its left context.
+
+    Of one that is longer than ``refine_s``, or begins in audio that is gone, only the last part is;
+    the words before it stay.
+
+    Parameters
+    ----------
+    committed : tuple of Word
+    frames : (int, int)
+        At which the utterance begins and ends in the stream.
+    stop : int
+        Sample up to which may be heard, as right context.
+    """
+    grid, (first, end) = setup.grid, frames
+    floor = -(-hearing.start // grid.hop)
+    start = int(max(first, floor, end - grid.frames_in(setup.refine_s)))
+    kept = tuple(w for w in committed if start > first and w.start_s < grid.seconds(start))
+    kept_s = kept[-1].end_s if kept else 0.0
+    start = max(start, int(np.ceil(grid.frames_in(kept_s))))
+    if start >= end:
+        return committed
+    begin = int(max(floor, start - grid.frames_in(setup.policy.left_s)))
+    samples = hearing.window(begin * grid.hop, min(stop, hearing.end))
+    rows = setup.log_probs([samples])[0][start - begin : end - begin]
+    return kept + found_words(setup.transcriber, grid, rows, start, kept_s)
+
+
+def changes(before: tuple[Word, ...], after: tuple[Word, ...]) -> tuple[Edit, ...]:
+    """What became another word, was taken out or put in.
+
+    Examples
+    --------
+    >>> from ptlab.transcription import Word
+    >>> changes((Word("tia", 0.1, 0.4, 0.5),), (Word("dia", 0.1, 0.4, 0.9),))
+    (Edit(op='S', reference='tia', hypothesis='dia'),)
+    """
+    edits = align_words(joined(before), joined(after))
+    return tuple(edit for edit in edits if edit.op != "=")
