@@ -24,12 +24,14 @@ from ptlab.data import data_dir
 from ptlab.errors import PtlabError
 
 sys.path.insert(0, str(data_dir() / "recipes"))
+import clusters
 import languages
 import make_babel
 import make_espeak
 import pretrain_mini
 import ship_xlsr
 import sounds
+import speech
 import train_mini
 import transfer
 from fast_wav2vec2 import FastForward
@@ -338,7 +340,8 @@ def test_losses_and_gradients_are_hfs(network, monkeypatch, training: bool) -> N
     theirs.loss.backward()
     expected = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
     network.zero_grad()
-    ours = pretrain_mini.losses(network, FastForward(network, 0), waves, frames, mask, negatives)
+    heard = pretrain_mini.hidden_frames(FastForward(network, 0), waves, frames, mask)
+    ours = pretrain_mini.losses(network, *heard, negatives)
     assert ours.perplexity.min() > 1.1  # more than one code a group is used
     torch.testing.assert_close(ours.contrastive, theirs.contrastive_loss, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(ours.diversity, theirs.diversity_loss, rtol=1e-4, atol=1e-3)
@@ -378,6 +381,45 @@ def test_perplexity_counts_codes_that_are_used_alike() -> None:
     assert pretrain_mini.usage(codes, CODES) == [6, 1]
 
 
+# -- the second target
+
+
+def test_cepstra_are_librosas_one_a_frame() -> None:
+    import librosa
+
+    wave = torch.randn(8_000, generator=torch.Generator().manual_seed(0))
+    ours = clusters.mfcc(wave[None], torch.tensor([24]))[0]
+    assert ours.shape == (speech.frames_of(8_000), 26) == (24, 26)
+    # librosa centres a window of 400 in its 512 samples: its frame 56 samples later is ours.
+    shifted = torch.from_numpy(np.pad(wave.numpy(), (56, 56)))
+    power = librosa.feature.melspectrogram(
+        y=shifted.numpy(), sr=16_000, n_fft=512, win_length=400, hop_length=320, center=False,
+        n_mels=40, fmin=60, fmax=7_600,
+    )  # fmt: skip
+    theirs = librosa.feature.mfcc(S=np.log(power + clusters.FLOOR), n_mfcc=13).T[:24]
+    expected = (theirs - theirs.mean(0)) / theirs.std(0)
+    assert np.abs(ours[:, :13].numpy() - expected).max() < 0.05
+
+
+def test_cepstra_do_not_hear_the_padding_and_are_normal() -> None:
+    wave = torch.randn(1, 8_000, generator=torch.Generator().manual_seed(0))
+    alone = clusters.mfcc(wave, torch.tensor([24]))
+    padded = clusters.mfcc(F.pad(wave, (0, 4_000)), torch.tensor([24]))
+    assert (padded[0, 24:] == 0).all()
+    torch.testing.assert_close(padded[0, :23, :13], alone[0, :23, :13], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(alone[0].mean(0), torch.zeros(26), rtol=0, atol=1e-4)
+    torch.testing.assert_close(alone[0].std(0, correction=0), torch.ones(26), rtol=0, atol=0.02)
+
+
+def test_clusters_are_found_and_told() -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(5, 26)) * 10
+    points = np.concatenate([c + rng.normal(size=(50, 26)) for c in centres]).astype("f4")
+    found = torch.from_numpy(clusters.fit(points, 5, 0))
+    numbers = clusters.nearest(torch.from_numpy(points), found).view(5, 50)
+    assert (numbers == numbers[:, :1]).all() and len(numbers.unique()) == 5
+
+
 # -- the run
 
 
@@ -393,6 +435,7 @@ def test_schedules_start_and_end_where_they_should() -> None:
 def pretrain(folder: Path, babel: Path, *more: str) -> list[dict]:
     """Run the recipe in this process with a tiny network; the lines of its log."""
     short = ["--processes", "1", "--steps", "6", "--log-every", "2", "--batch-s", "5"]
+    short += ["--cluster-weight", "1", "--clusters", "6"]
     pretrain_mini.main([str(babel), "--out", str(folder), *short, "--codes", str(CODES), *more])
     return [json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
 
@@ -401,6 +444,7 @@ def pretrain(folder: Path, babel: Path, *more: str) -> list[dict]:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrain_mini, "new_encoder", tiny)
     monkeypatch.setattr(pretrain_mini, "keep_memory", lambda: None)
+    monkeypatch.setattr(pretrain_mini, "CLUSTER_S", 10)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -428,7 +472,8 @@ def test_a_run_that_was_stopped_is_the_same_as_one_that_was_not(
 def test_a_collapse_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def outcome(codes: torch.Tensor) -> pretrain_mini.Outcome:
         zero = torch.tensor(0.0)
-        return pretrain_mini.Outcome(zero, zero, torch.ones(64) > 0, codes, torch.ones(2))
+        right, soft = torch.ones(64) > 0, torch.ones(2)
+        return pretrain_mini.Outcome(zero, zero, right, codes, soft, zero, zero)
 
     journal = pretrain_mini.Journal(tmp_path / "log.jsonl", CODES)
     journal.add(outcome(torch.arange(64)[:, None].repeat(1, 2) % CODES))

@@ -25,9 +25,10 @@ import argparse
 import json
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import clusters
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -48,6 +49,7 @@ TEMPERATURES = (2.0, 0.5)  # of the Gumbel softmax, at the start and from `COOLE
 COOLED, FALL = 0.7, 0.3  # shares of the run
 COLLAPSED = 0.15  # of the codes in use, weighed by how much
 LENGTHS_S = (2.5, 7.0)  # of the clips of a batch
+CLUSTER_S = 600  # of speech to find the clusters in
 
 
 def new_encoder(codes: int = 64, groups: int = 2) -> Wav2Vec2ForPreTraining:
@@ -134,27 +136,31 @@ class Outcome:
     right: Tensor  # (hidden,)
     codes: Tensor  # (hidden, groups)
     perplexity: Tensor  # (groups,) of the soft choice
+    cluster: Tensor  # loss of the second target
+    known: Tensor  # how many clusters were guessed right
+
+
+def hidden_frames(
+    forward: FastForward, waves: Tensor, lengths: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Of the hidden frames: what the convolutions heard, what the Transformer makes of the rest."""
+    features = forward.features(waves)
+    last, _ = forward.encode(features, lengths, mask)
+    return features[mask].float(), last[mask].float()
 
 
 def losses(
-    model: Wav2Vec2ForPreTraining,
-    forward: FastForward,
-    waves: Tensor,
-    lengths: Tensor,
-    mask: Tensor,
-    negatives: Tensor,
+    model: Wav2Vec2ForPreTraining, heard: Tensor, guessed: Tensor, negatives: Tensor
 ) -> Outcome:
     """Contrastive and diversity loss of a batch, as `Wav2Vec2ForPreTraining` gives them."""
-    features = forward.features(waves)
-    last, _ = forward.encode(features, lengths, mask)
-    with torch.autocast("cpu", enabled=False):  # 8 bits are too few to choose a code
-        normed = model.wav2vec2.feature_projection.layer_norm(features[mask].float())
-        vectors, codes, perplexity = quantize(model.quantizer, normed)
-        predicted, targets = model.project_hid(last[mask].float()), model.project_q(vectors)
-        contrastive, right = contrast(predicted, targets, codes, negatives)
+    normed = model.wav2vec2.feature_projection.layer_norm(heard)
+    vectors, codes, perplexity = quantize(model.quantizer, normed)
+    predicted, targets = model.project_hid(guessed), model.project_q(vectors)
+    contrastive, right = contrast(predicted, targets, codes, negatives)
     all_codes = model.quantizer.num_groups * model.quantizer.num_vars
     diversity = (all_codes - perplexity.sum()) / all_codes * len(right)
-    return Outcome(contrastive, diversity, right, codes, perplexity)
+    nothing = torch.zeros(())
+    return Outcome(contrastive, diversity, right, codes, perplexity, nothing, nothing)
 
 
 def make_batch(
@@ -195,7 +201,9 @@ class Run:
         torch.manual_seed(args.seed)
         self.args, self.step = args, 0
         self.model = new_encoder(args.codes).float().train()
-        named = list(self.model.named_parameters())
+        self.head = nn.Linear(self.model.config.hidden_size, args.clusters)
+        self.centres = torch.from_numpy(np.load(args.out / "clusters.npy"))
+        named = [*self.model.named_parameters(), *self.head.named_parameters("head")]
         matrices = [p for n, p in named if p.ndim == 2 and "encoder.layers" in n]
         self.others = [p for _, p in named if all(p is not m for m in matrices)]
         self.parameters = matrices + self.others
@@ -209,13 +217,14 @@ class Run:
         if path.exists():
             state = torch.load(path, weights_only=True)
             self.model.load_state_dict(state["model"])
+            self.head.load_state_dict(state["head"])
             self.adam.load_state_dict(state["adam"])
             self.muon.buffers, self.step = state["muon"], state["step"]
 
     def save(self) -> None:
         """Write the checkpoint and the model's folder."""
         state = {"model": self.model.state_dict(), "adam": self.adam.state_dict()}
-        state |= {"muon": self.muon.buffers, "step": self.step}
+        state |= {"head": self.head.state_dict(), "muon": self.muon.buffers, "step": self.step}
         part = self.args.out / "checkpoint.part"
         torch.save(state, part)
         part.replace(self.args.out / "checkpoint.pt")
@@ -231,8 +240,15 @@ class Run:
         negatives = draw_negatives(mask, NEGATIVES, rng)
         self.model.quantizer.temperature = temperature(self.step / args.steps)
         with torch.autocast("cpu", torch.bfloat16):
-            found = losses(self.model, self.forward, waves, lengths, mask, negatives)
-        loss = (found.contrastive + DIVERSITY * found.diversity) / len(found.right)
+            heard, guessed = hidden_frames(self.forward, waves, lengths, mask)
+        found = losses(self.model, heard, guessed, negatives)  # 8 bits are too few to choose a code
+        if args.cluster_weight:
+            truth = clusters.nearest(clusters.mfcc(waves, lengths)[mask], self.centres)
+            guesses = self.head(guessed)
+            cluster = F.cross_entropy(guesses, truth, reduction="sum")
+            found = replace(found, cluster=cluster, known=(guesses.argmax(-1) == truth).sum())
+        loss = found.contrastive + args.diversity * found.diversity
+        loss = (loss + args.cluster_weight * found.cluster) / len(found.right)
         if not math.isfinite(loss.item()):
             raise SystemExit(f"The loss is {loss.item()} in step {self.step}: lower the rates.")
         self._update(loss)
@@ -269,6 +285,8 @@ class Journal:
             "accuracy": round(float(sum(f.right.sum() for f in self.found)) / hidden, 4),
             "contrastive": round(float(sum(f.contrastive for f in self.found)) / hidden, 4),
             "diversity": round(float(sum(f.diversity for f in self.found)) / hidden, 4),
+            "cluster_accuracy": round(float(sum(f.known for f in self.found)) / hidden, 4),
+            "cluster": round(float(sum(f.cluster for f in self.found)) / hidden, 4),
             "perplexity": usage(torch.cat([f.codes for f in self.found]), self.codes),
             "soft_perplexity": np.mean([f.perplexity.tolist() for f in self.found], 0)
             .round(1)
@@ -330,6 +348,19 @@ def train(rank: int, args: argparse.Namespace) -> None:
     dist.destroy_process_group()
 
 
+def find_clusters(args: argparse.Namespace, drawer: Drawer) -> None:
+    """Write the centres of the clusters, found in ``CLUSTER_S`` of the speech, once a run."""
+    path = args.out / "clusters.npy"
+    if path.exists():
+        return
+    rng, frames = np.random.default_rng([args.seed, 2**31]), []
+    while sum(map(len, frames)) < CLUSTER_S * 50:
+        waves, lengths = make_batch(drawer, rng, 30, args.strength)
+        valid = torch.arange(frames_of(waves.shape[1])) < lengths[:, None]
+        frames.append(clusters.mfcc(waves, lengths)[valid].numpy())
+    np.save(path, clusters.fit(np.concatenate(frames), args.clusters, args.seed))
+
+
 def detached(found: Outcome) -> Outcome:
     """Without the graph, which holds all activations."""
     return Outcome(*(getattr(found, name).detach() for name in Outcome.__dataclass_fields__))
@@ -346,6 +377,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--batch-s", type=float, default=28, help="audio a step and process")
     parser.add_argument("--codes", type=int, default=64, help="a group; there are two")
+    parser.add_argument("--diversity", type=float, default=DIVERSITY, help="weight of that loss")
+    parser.add_argument("--cluster-weight", type=float, default=0.0, help="of the second target")
+    parser.add_argument("--clusters", type=int, default=100)
     parser.add_argument("--muon-lr", type=float, default=2e-3)
     parser.add_argument("--adam-lr", type=float, default=1e-3)
     parser.add_argument("--strength", type=float, default=0.3, help="of the augmentation, 0 to 1")
@@ -359,6 +393,7 @@ def main(arguments: list[str] | None = None) -> None:
     seconds = sounds.seconds
     hours = sum(seconds.values()) / 3600
     print(f"{len(sounds.places)} clips, {hours:.2f} h, {len(seconds)} languages", flush=True)
+    find_clusters(args, Drawer(sounds, args.alpha))
     if args.processes == 1:
         train(0, args)
     else:
