@@ -38,7 +38,7 @@ from ptlab.finetune_model import trainable_model
 from ptlab.finetune_result import FinetuneResult, read_result, write_result
 from ptlab.finetune_save import keep, without_bars
 from ptlab.finetune_settings import FinetuneSettings
-from ptlab.finetune_trainer import CTCTrainer, LastStep, Patience
+from ptlab.finetune_trainer import CTCTrainer, Patience
 from ptlab.finetune_weights import bytes_to_store, prepared
 from ptlab.minibatches import is_out_of_memory
 from ptlab.models import SpeechModel
@@ -142,7 +142,7 @@ def _train(
     start = time.perf_counter()
     try:
         with _memory_explained(settings), without_bars():
-            _go(trainer, since, settings.seed)
+            _go(trainer, since)
     finally:
         live.close()
     seconds = time.perf_counter() - start
@@ -162,9 +162,7 @@ def _trainer(
     live: LiveProgress,
 ) -> CTCTrainer:
     clips = {split: _clips(corpora, audit, split, learner, settings) for split in corpora}
-    callbacks = [live, LastStep()]
-    if settings.patience:
-        callbacks.append(Patience(settings.patience))
+    patience = [Patience(settings.patience)] if settings.patience else []
     return CTCTrainer(
         vocabulary=learner.vocabulary,
         blank=learner.blank,
@@ -173,7 +171,7 @@ def _trainer(
         data_collator=CTCCollator(learner.feature_extractor, learner.receptive_field, learner.hop),
         train_dataset=clips["train"],
         eval_dataset=clips["validation"],
-        callbacks=callbacks,
+        callbacks=[live, *patience],
     )
 
 
@@ -203,17 +201,14 @@ def _texts(corpus: Corpus) -> list[str]:
     return [text for text in corpus.frame.text if isinstance(text, str)]
 
 
-def _go(trainer: CTCTrainer, since: Path | None, seed: int) -> None:
+def _go(trainer: CTCTrainer, since: Path | None) -> None:
     """Train to the end, from a checkpoint if there is one."""
-    from transformers import set_seed
-
     if since is not None:
         state = read_state(since)
         if has_ended(state, trainer.args.max_steps):  # and was killed while the model was saved
             trainer.load_best(state)
             return
     trainer.try_longest()
-    set_seed(seed)  # the trial has used up random numbers
     trainer.train(resume_from_checkpoint=str(since) if since else None)
 
 

@@ -111,12 +111,12 @@ class DataAudit:
         lines = []
         for split, rows in self.frame.groupby("split", sort=False):
             lines += _summary(split, rows)
-        for what, shared in (("texts", self.shared_texts), ("speakers", self.shared_speakers)):
+        for what, shared in (("text", self.shared_texts), ("speaker", self.shared_speakers)):
             if shared:
                 some = ", ".join(map(repr, shared[:3])) + (", ..." if len(shared) > 3 else "")
                 lines.append(
-                    f"{len(shared)} {what} in more than one split, which makes figures look better "
-                    f"than they are: {some}"
+                    f"{_count(len(shared), what)} in more than one split, which makes figures look "
+                    f"better than they are: {some}"
                 )
         return "\n".join(lines)
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
 
 from ptlab.collate import IGNORED
 from ptlab.ctc import collapse, tokens_to_text
@@ -28,7 +28,7 @@ from ptlab.finetune_data import ByLength
 from ptlab.finetune_folder import kept_checkpoint
 from ptlab.metrics import error_rates
 
-__all__ = ["CTCTrainer", "LastStep", "Patience"]
+__all__ = ["CTCTrainer", "Patience"]
 
 
 class CTCTrainer(Trainer):
@@ -159,14 +159,6 @@ class Patience(EarlyStoppingCallback):
     def check_metric_value(self, args: Any, state: Any, control: Any, metric_value: float) -> None:
         if metric_value < 1 or (state.best_metric is not None and state.best_metric < 1):
             super().check_metric_value(args, state, control, metric_value)
-
-
-class LastStep(TrainerCallback):
-    """Evaluates after the last update too, wherever it falls: it may be the best one."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        if state.global_step >= state.max_steps:
-            control.should_evaluate = control.should_save = True
 
 
 def _longest_first(lengths: Sequence[float]) -> list[int]:

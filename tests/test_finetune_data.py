@@ -116,8 +116,8 @@ class TestAudit:
             "train: 3 clips, 0.2 min, 1 speaker; 2 kept, 0.0 min; dropped: 1 too long\n"
             "  1 clip of these with clipping, kept\n"
             "validation: 1 clip, 0.0 min, 1 speaker; all are kept\n"
-            "1 texts in more than one split, which makes figures look better than they are: 'olá'\n"
-            "1 speakers in more than one split, which makes figures look better than they are: 'a'"
+            "1 text in more than one split, which makes figures look better than they are: 'olá'\n"
+            "1 speaker in more than one split, which makes figures look better than they are: 'a'"
         )
 
     def test_clips_without_a_speaker_are_not_one_speaker(self, tiny_model):
