@@ -107,6 +107,17 @@ _ROOMS = {
         "plot_transfer",
         "plot_waveform",
     ),
+    "probe_leaks": ("Leak", "LeakReport", "find_leaks", "near_duplicates"),
+    "probes": (
+        "LayerMix",
+        "LayerSweep",
+        "ProbeResult",
+        "join_groups",
+        "layer_sweep",
+        "learning_curve",
+        "probe",
+        "sound_controls",
+    ),
     "ray_batch": ("RayTranscriber", "transcribe_files_ray"),
     "stream_log": ("Step", "StreamLog", "simulate"),
     "streaming": (
