@@ -81,7 +81,6 @@ class Stream:
         self._left = self._grid.frames_in(policy.left_s)
         self._hearing = Hearing(setup)
         self._text, self._memory = StreamText(setup.transcriber, self._grid), []
-        self._tail = np.zeros((0, len(setup.model.vocabulary)), np.float32)
         self._owed: tuple[Word, ...] = ()  # settled, but not told yet
         self._closed = False  # whether the last step was made
         self._shown: tuple[str, int] = ("", 0)
@@ -117,26 +116,26 @@ class Stream:
     @property
     def is_endpoint(self) -> bool:
         """Whether the utterance is over, so that `reset` is due."""
-        text = self._text
+        text, rules = self._text, self.setup.endpointing
         if self._closed:
             return text.done > text.first
-        silence_s, said = self._silence()
+        silence_s, said = text.silence()
         # Not in a word: length alone ends an utterance only where there is a whole word.
         length_s = text.length_s if text.words or not said else 0.0
-        rules = self.setup.endpointing
+        silence_s = min(silence_s, self._hearing.unvoiced_s)
         return rules.is_over(silence_s=silence_s, length_s=length_s, said=said)
 
     @property
     def result(self) -> Partial:
         """The utterance under way: what is committed and what may change."""
         committed = tuple(self._text.words)
-        words = (*committed, *self._text.tentative(self._tail))
+        words = (*committed, *self._text.tentative())
         return Partial(words, len(committed), self.utterance, self.position_s, self._now())
 
     @property
     def position_s(self) -> float:
         """Up to where in the audio the last step has heard."""
-        return self._grid.seconds(self._seen)
+        return self._grid.seconds(self._text.seen)
 
     @property
     def lag_s(self) -> float:
@@ -170,7 +169,7 @@ class Stream:
         text.next_utterance()
         if not committed:
             return None
-        stop = self._hearing.end if self._closed else self._grid.samples(self._seen)
+        stop = self._hearing.end if self._closed else self._grid.samples(self._text.seen)
         words = refined(self.setup, self._hearing, committed, (first, text.first), stop)
         final = Final(
             words, joined(committed), changes(committed, words), self.utterance,
@@ -180,11 +179,6 @@ class Stream:
         return final
 
     @property
-    def _seen(self) -> int:
-        """Frame up to which the last step has encoded."""
-        return self._text.done + len(self._tail)
-
-    @property
     def _rest(self) -> int:
         """Samples beyond its hops that a window needs for its last frame."""
         return 0 if self.setup.policy.alone else self._grid.samples(0)
@@ -192,7 +186,7 @@ class Stream:
     @property
     def _waiting(self) -> int:
         """Whole frames that were heard and not yet encoded."""
-        return (self._hearing.end - self._rest) // self._grid.hop - self._seen
+        return (self._hearing.end - self._rest) // self._grid.hop - self._text.seen
 
     @property
     def _floor(self) -> int:
@@ -206,7 +200,7 @@ class Stream:
     def next_window(self) -> Window:
         """What the next step encodes; for `decode_together`."""
         chunks = self._chunks_due()
-        target = self._seen + chunks * self._chunk
+        target = self._text.seen + chunks * self._chunk
         last = self._waiting < self._chunk
         whole = self._hearing.end if last else target * self._grid.hop
         self._hearing.listen(whole)
@@ -228,27 +222,16 @@ class Stream:
         settled = len(rows)
         if not window.last:
             settled = policy.settle(rows, text.spelling, self._grid, self._memory)
-        self._closed, self._tail = window.last, rows[settled:]
-        words, self._owed = self._owed + text.add(rows[:settled]), ()
-        if self._closed or (self.is_endpoint and self._silence()[0] >= PAUSE_S):
-            words += self._settle_all()
+        self._closed = window.last
+        words, self._owed = self._owed + text.add(rows[:settled], rows[settled:]), ()
+        if self._closed or (self.is_endpoint and text.silence()[0] >= PAUSE_S):
+            words += self._settle()
         self._forget()
         return self._told(words)
 
-    def _settle_all(self) -> tuple[Word, ...]:
-        """Settle what the policy would not yet: nobody speaks any more."""
-        words = self._text.add(self._tail) + self._text.flush()
-        self._tail = self._tail[:0]
+    def _settle(self) -> tuple[Word, ...]:
         self._memory.clear()
-        return words
-
-    def _silence(self) -> tuple[float, bool]:
-        """Seconds since the last letter, settled or not, and whether there was one."""
-        text = self._text
-        letters, _ = text.spelling.read(self._tail)
-        since_s = self._grid.seconds(len(self._tail) - (letters[-1] + 1 if len(letters) else 0))
-        silence_s = since_s if len(letters) else text.silence_s + since_s
-        return min(silence_s, self._hearing.unvoiced_s), text.said or bool(len(letters))
+        return self._text.settle()
 
     def _told(self, words: tuple[Word, ...]) -> list[Event]:
         at, events = (self.position_s, self._now()), []
@@ -280,8 +263,8 @@ class Stream:
     def _drop(self) -> None:
         """Leave out what waits but for one chunk; what was heard before it is settled."""
         text, frames = self._text, self._waiting - self._chunk
-        self._owed += self._settle_all()
-        text.skip_to(text.done + frames)
+        self._owed += self._settle()
+        text.skip(frames)
         self._hearing.forget(text.done * self._grid.hop, unheard=True)
         seconds = self._grid.seconds(frames)
         self.dropped_s += seconds

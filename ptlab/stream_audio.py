@@ -130,8 +130,8 @@ class RunningLevel:
     --------
     >>> level = RunningLevel(hop=4, sampling_rate=16_000)
     >>> level.add(np.array([1.0, 3.0, 1.0, 3.0, 0.0, 0.0, 0.0, 0.0]))
-    >>> level.normalize(np.array([3.0], "float32")).tolist()
-    [1.0]
+    >>> level.normalize(np.array([1.0, 2.0, 3.0])).round(3).tolist()
+    [-1.0, 0.0, 1.0]
     """
 
     def __init__(self, hop: int, sampling_rate: int):

@@ -47,76 +47,83 @@ def found_words(
 
 
 class StreamText:
-    """The words of the utterance under way, from frames that are settled.
+    """The utterance under way: whole words, the word under way, and a tail that may change.
 
     Attributes
     ----------
     words : list of Word
         Whole words; only ever added to.
+    tail : ndarray (frames, vocab)
+        Frames that are not settled.
     first, done : int
         Frames at which the utterance began and up to which it is settled.
     """
 
-    def __init__(self, transcriber: Transcriber, grid: Grid, first: int = 0):
+    def __init__(self, transcriber: Transcriber, grid: Grid):
         model = transcriber.model
         self.spelling = Spelling.of(model.vocabulary, model.blank, model.word_delimiter)
         self.words: list[Word] = []
-        self.first = self.done = self.last_letter = first
+        self.first = self.done = self._last_letter = 0
         self._transcriber, self._grid = transcriber, grid
-        self._rows, self._end_s = np.zeros((0, len(model.vocabulary)), np.float32), 0.0
+        self._rows = self.tail = np.zeros((0, len(model.vocabulary)), np.float32)
+        self._end_s = 0.0  # of the last whole word
 
     @property
-    def said(self) -> bool:
-        """Whether a letter was decoded in this utterance."""
-        return bool(self.words) or self.last_letter > self._start
-
-    @property
-    def silence_s(self) -> float:
-        """Since the last letter, or the beginning of the utterance."""
-        return self._grid.seconds(self.done - max(self.first, self.last_letter))
+    def seen(self) -> int:
+        """Frame up to which there is anything, settled or not."""
+        return self.done + len(self.tail)
 
     @property
     def length_s(self) -> float:
-        """Of the utterance so far."""
+        """Of the utterance, so far as it is settled."""
         return self._grid.seconds(self.done - self.first)
 
-    @property
-    def _start(self) -> int:
-        """Frame of the first row that is held."""
-        return self.done - len(self._rows)
+    def silence(self) -> tuple[float, bool]:
+        """Seconds since the last letter, settled or not, and whether there was one."""
+        letters, _ = self.spelling.read(self.tail)
+        if len(letters):
+            return self._grid.seconds(len(self.tail) - letters[-1] - 1), True
+        said = bool(self.words) or self._last_letter > self._start
+        return self._grid.seconds(self.seen - max(self.first, self._last_letter)), said
 
-    def add(self, rows: np.ndarray) -> tuple[Word, ...]:
-        """Take settled frames; the words that are whole now."""
-        self._rows = np.concatenate([self._rows, rows])
+    def add(self, rows: np.ndarray, tail: np.ndarray) -> tuple[Word, ...]:
+        """Take settled frames and a new tail; the words that are whole now."""
+        self._rows, self.tail = np.concatenate([self._rows, rows]), tail
         self.done += len(rows)
         letters, spaces = self.spelling.read(self._rows)
         if len(letters):
-            self.last_letter = self._start + int(letters[-1]) + 1
+            self._last_letter = self._start + int(letters[-1]) + 1
         ends = spaces[spaces > letters[0]] if len(letters) else spaces
         if len(ends):
             return self._take(int(ends[-1]) + 1)
         if not len(letters):
             self._rows = self._rows[max(0, len(self._rows) - KEPT_BLANKS) :].copy()
         elif len(self._rows) > self._grid.frames_in(LONGEST_WORD_S):
-            return self.flush()
+            return self._take(len(self._rows))
         return ()
 
-    def flush(self) -> tuple[Word, ...]:
-        """Call what is held a word, for instance because the speaker has stopped."""
-        return self._take(len(self._rows))
+    def settle(self) -> tuple[Word, ...]:
+        """Settle all, the word under way and the tail, because nobody speaks any more."""
+        return self.add(self.tail, self.tail[:0]) + self._take(len(self._rows))
 
-    def tentative(self, tail: np.ndarray) -> tuple[Word, ...]:
-        """Words of what is held and of the frames after it, which are not settled."""
-        rows = np.concatenate([self._rows, tail])
+    def tentative(self) -> tuple[Word, ...]:
+        """The word under way and those of the tail."""
+        rows = np.concatenate([self._rows, self.tail])
         return found_words(self._transcriber, self._grid, rows, self._start, self._end_s)
 
     def next_utterance(self) -> None:
-        """Begin anew, with what is held of a word under way."""
+        """Begin anew, with the word under way and the tail."""
         self.words, self.first = [], self._start
 
-    def skip_to(self, frame: int) -> None:
-        """Go on after audio that was not heard; nothing must be held."""
-        self._rows, self.done, self.last_letter = self._rows[:0], frame, frame
+    def skip(self, frames: int) -> None:
+        """Go on after audio that was not heard; all must be settled."""
+        self.done += frames
+        self._last_letter = self.done
+
+    @property
+    def _start(self) -> int:
+        """First frame of the word under way."""
+        return self.done - len(self._rows)
 
     def _take(self, frames: int) -> tuple[Word, ...]:
         rows, first = self._rows[:frames], self._start
