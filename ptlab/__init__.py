@@ -66,6 +66,7 @@ _ROOMS = {
         "PtlabError",
         "TextError",
     ),
+    "export": ("Export", "export_onnx"),
     "features": ("Wav2Vec2Features",),
     "finetune": ("FinetuneResult", "FinetuneSettings", "finetune"),
     "finetune_audit": ("DataAudit", "audit_data"),
@@ -88,6 +89,7 @@ _ROOMS = {
         "word_correctness",
     ),
     "models": ("MODELS", "ModelSpec", "SpeechModel", "default_model", "list_models", "load_model"),
+    "onnx_model": ("OnnxModel", "load_onnx"),
     "plots": (
         "plot_alignment",
         "plot_asr_overview",

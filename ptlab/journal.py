@@ -196,6 +196,8 @@ def digest_of_model(model: Any) -> str:
     >>> len(digest_of_model(ptlab.load_model("mini", device="cpu")))
     32
     """
+    if hasattr(model, "digest"):  # a model that is one file
+        return model.digest
     module = getattr(model, "model", None)
     if not hasattr(module, "state_dict"):
         return model.name

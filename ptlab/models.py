@@ -1,4 +1,4 @@
-"""From a name, a folder or a Hub id to a `SpeechModel`."""
+"""From a name, a folder or a Hub id to a `SpeechModel`, or to an `OnnxModel` of an exported one."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ptlab.devices import find_device, find_dtype
 from ptlab.errors import ModelError
+from ptlab.onnx_model import GRAPH, OnnxModel, load_onnx
 from ptlab.speech_model import SpeechModel
 
 if TYPE_CHECKING:
@@ -127,17 +128,19 @@ def load_model(
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
-) -> SpeechModel:
+) -> SpeechModel | OnnxModel:
     """Load a speech model: wav2vec2, HuBERT, WavLM, data2vec-audio or wav2vec2-bert.
 
     Weights are read from safetensors, code from a repository is never run, and a folder is loaded
     without any network. An encoder without a CTC head (a pre-trained model such as XLSR-53) is
-    loaded too, with an empty ``vocabulary``: for hidden states and for fine-tuning.
+    loaded too, with an empty ``vocabulary``: for hidden states and for fine-tuning. What
+    `ptlab.export_onnx` has written is loaded by ONNX Runtime (see `ptlab.load_onnx`).
 
     Parameters
     ----------
     name_or_path
-        ``"mini"``, ``"xlsr-53-pt"``, a folder, or a Hub id. Default: `default_model`.
+        ``"mini"``, ``"xlsr-53-pt"``, a folder, a ``.onnx`` file, or a Hub id. Default:
+        `default_model`.
     device : str or torch.device
         ``"auto"`` (CUDA, then MPS, then CPU) or what torch accepts.
     dtype : str or torch.dtype
@@ -161,6 +164,13 @@ def load_model(
     (320, 400)
     """
     name = os.fspath(name_or_path) if name_or_path else default_model()
+    if _is_onnx(name):
+        if str(dtype) != "auto":
+            raise ModelError(
+                f"dtype={dtype} for {name!r}, whose precision was chosen when it was written: "
+                "load it with dtype='auto'; ptlab.quantize makes other precisions."
+            )
+        return load_onnx(name, device=device)
     spec = _locate(name)
     device = find_device(device)
     kind = find_dtype(dtype, device)
@@ -177,6 +187,14 @@ def _safetensors_error() -> type[Exception]:
     from safetensors import SafetensorError  # not a subclass of any of the usual ones
 
     return SafetensorError
+
+
+def _is_onnx(name: str) -> bool:
+    """Whether a name is that of an ONNX file, or of a folder with one and no other weights."""
+    path = Path(name).expanduser()
+    if name in MODELS or not path.is_dir():
+        return name not in MODELS and path.suffix == ".onnx"
+    return (path / GRAPH).is_file() and not any(path.glob("*.safetensors"))
 
 
 def _locate(name: str) -> ModelSpec:

@@ -2,13 +2,13 @@
 
 The rest of ptlab asks of a model only ``name``, ``vocabulary``, ``blank``, ``word_delimiter``,
 ``sampling_rate``, ``hop``, ``receptive_field``, ``frames`` and ``log_probs``, so that another
-runtime that offers these can take its place.
+runtime that offers these can take its place, as `ptlab.onnx_model` does.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -236,24 +236,9 @@ class SpeechModel:
         [(49, 46), (0, 46)]
         """
         self.require_head()
-        if batch_size is not None and batch_size < 1:
-            raise ModelError(f"batch_size={batch_size}; expected 1 or more, or None.")
-        arrays = [_checked(w) for w in waveforms]
-        results = [np.zeros((0, len(self.vocabulary)), np.float32) for _ in arrays]
-        for chosen in self._batches([len(a) for a in arrays], batch_size):
-            for i, matrix in zip(
-                chosen, self._run([arrays[i] for i in chosen], normalized), strict=True
-            ):
-                results[i] = matrix
-        return results
-
-    def _batches(self, lengths: list[int], batch_size: int | None) -> Iterator[list[int]]:
-        """Indices of waveforms to run together, alike in length so that little is padded."""
-        heard = [i for i, n in enumerate(lengths) if self.frames(n)]
-        most_samples = BATCH_SECONDS * self.sampling_rate if batch_size is None else math.inf
-        most = (batch_size or math.inf) if self.pads_exactly else 1
-        for batch in plan([lengths[i] for i in heard], most_samples, most):
-            yield [heard[i] for i in batch]
+        return log_probs_in_batches(
+            self, waveforms, batch_size, lambda arrays: self._run(arrays, normalized)
+        )
 
     def _run(self, arrays: list[np.ndarray], normalized: bool) -> list[np.ndarray]:
         import torch
@@ -272,10 +257,7 @@ class SpeechModel:
 
         if self.normalizes and not normalized:
             arrays = [normalize(a) for a in arrays]
-        shape = (len(arrays), max(map(len, arrays)))
-        waves, mask = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
-        for i, array in enumerate(arrays):
-            waves[i, : len(array)], mask[i, : len(array)] = array, 1
+        waves, mask = padded(arrays)
         inputs = {"input_values": torch.from_numpy(waves).to(self.device, self.dtype)}
         if len(arrays) > 1:  # alone there is no padding to hide
             inputs["attention_mask"] = torch.from_numpy(mask).to(self.device)
@@ -289,6 +271,54 @@ class SpeechModel:
             "input_features": batch["input_features"].to(self.device, self.dtype),
             "attention_mask": batch["attention_mask"].to(self.device),
         }
+
+
+def log_probs_in_batches(
+    model: Any,
+    waveforms: Sequence[np.ndarray],
+    batch_size: int | None,
+    run: Callable[[list[np.ndarray]], list[np.ndarray]],
+) -> list[np.ndarray]:
+    """What ``run`` makes of the waveforms, a batch at a time, in their order; for any runtime.
+
+    Raises
+    ------
+    ModelError
+        As `SpeechModel.log_probs`.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise ModelError(f"batch_size={batch_size}; expected 1 or more, or None.")
+    arrays = [_checked(w) for w in waveforms]
+    results = [np.zeros((0, len(model.vocabulary)), np.float32) for _ in arrays]
+    for chosen in batches(model, [len(a) for a in arrays], batch_size):
+        for i, matrix in zip(chosen, run([arrays[i] for i in chosen]), strict=True):
+            results[i] = matrix
+    return results
+
+
+def batches(model: Any, lengths: list[int], batch_size: int | None) -> Iterator[list[int]]:
+    """Indices of waveforms to run together, alike in length so that little is padded."""
+    heard = [i for i, n in enumerate(lengths) if model.frames(n)]
+    most_samples = BATCH_SECONDS * model.sampling_rate if batch_size is None else math.inf
+    most = (batch_size or math.inf) if model.pads_exactly else 1
+    for batch in plan([lengths[i] for i in heard], most_samples, most):
+        yield [heard[i] for i in batch]
+
+
+def padded(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Waveforms side by side with zeros behind the short ones, and the mask of what is sound.
+
+    Examples
+    --------
+    >>> waves, mask = padded([np.ones(3, np.float32), np.ones(1, np.float32)])
+    >>> mask.tolist(), waves.dtype.name
+    ([[1, 1, 1], [1, 0, 0]], 'float32')
+    """
+    shape = (len(arrays), max(map(len, arrays)))
+    waves, mask = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
+    for i, array in enumerate(arrays):
+        waves[i, : len(array)], mask[i, : len(array)] = array, 1
+    return waves, mask
 
 
 def _checked(waveform: np.ndarray) -> np.ndarray:

@@ -37,6 +37,7 @@ ORDER = (
         "stream_audio",
         "endpointing",
     ),
+    ("onnx_model",),
     ("models", "data", "metrics", "hidden_states", "pooling", "embedding_windows"),
     ("probe_folds", "probe_mix", "probe_scores", "near_duplicates"),
     ("probe_fit", "probe_result"),

@@ -6,6 +6,7 @@ from conftest import save_tiny
 
 from ptlab.errors import ModelError
 from ptlab.models import SUPPORTED, load_model
+from ptlab.speech_model import batches
 
 GROUP = {"feat_extract_norm": "group", "do_stable_layer_norm": False}  # as wav2vec2-base has it
 # Kinds that the padding of a batch changes, and that are therefore run one by one.
@@ -153,11 +154,11 @@ def test_alone_means_what_the_feature_extractor_and_the_model_give(tiny_model, c
 
 def test_batches_are_bounded_and_hold_clips_of_like_length(tiny_model):
     seconds = [30, 1, 29, 2, 31, 1, 0.01]
-    batches = list(tiny_model._batches([round(s * 16_000) for s in seconds], None))
-    assert sorted(i for b in batches for i in b) == [0, 1, 2, 3, 4, 5]  # the last has no frames
-    for batch in batches:
+    found = list(batches(tiny_model, [round(s * 16_000) for s in seconds], None))
+    assert sorted(i for b in found for i in b) == [0, 1, 2, 3, 4, 5]  # the last has no frames
+    for batch in found:
         assert len(batch) * max(seconds[i] for i in batch) <= 80 or len(batch) == 1
-    order = [seconds[i] for b in batches for i in b]
+    order = [seconds[i] for b in found for i in b]
     assert order == sorted(order)
 
 
