@@ -35,11 +35,11 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from augment import RATE, augment, change_speed
 from fast_wav2vec2 import FastForward
-from sounds import Drawer, read_sounds
 from speech import frames_of
 from torch import Tensor, nn
 from train_mini import Muon, average_gradients, keep_memory, new_model
 from transformers import Wav2Vec2ForPreTraining
+from unlabelled import Drawer, read_sounds
 
 from ptlab.audio import normalize
 
