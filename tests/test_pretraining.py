@@ -30,10 +30,10 @@ import make_babel
 import make_espeak
 import pretrain_mini
 import ship_xlsr
-import sounds
 import speech
 import train_mini
 import transfer
+import unlabelled
 from fast_wav2vec2 import FastForward
 
 CODES = 8
@@ -201,34 +201,34 @@ def babel(tmp_path: Path) -> Path:
 
 
 def test_sounds_are_those_of_the_files(babel: Path) -> None:
-    found = sounds.read_sounds([babel])
+    found = unlabelled.read_sounds([babel])
     for number in range(8):
         samples, _ = soundfile.read(babel / f"{number}.wav", dtype="int16")
         assert np.array_equal(found.clip(number), samples)
     assert found.seconds == pytest.approx({"cy": 84_000 / 16_000, "pt": 264_000 / 16_000})
-    only = sounds.read_sounds([babel], ["cy"])
+    only = unlabelled.read_sounds([babel], ["cy"])
     assert np.array_equal(only.clip(1), found.clip(4)) and set(only.languages) == {"cy"}
     with pytest.raises(SystemExit, match="No clip in"):
-        sounds.read_sounds([babel], ["ja"])
+        unlabelled.read_sounds([babel], ["ja"])
 
 
 def test_a_pack_that_was_cut_short_is_mended_and_grows(babel: Path) -> None:
     lines = (babel / "part0.jsonl").read_text("utf-8").splitlines(keepends=True)
     (babel / "part0.jsonl").write_text("".join(lines[:3]) + lines[3][:9], "utf-8")
-    assert len(sounds.pack(babel)) == 3
+    assert len(unlabelled.pack(babel)) == 3
     with (babel / "pack.i16").open("ab") as out:
         out.write(b"killed here")
     (babel / "part0.jsonl").write_text("".join(lines), "utf-8")
-    found = sounds.read_sounds([babel])
+    found = unlabelled.read_sounds([babel])
     samples, _ = soundfile.read(babel / "7.wav", dtype="int16")
     assert len(found.places) == 8 and np.array_equal(found.clip(7), samples)
 
 
 def test_languages_are_drawn_by_the_rule(babel: Path) -> None:
-    found = sounds.read_sounds([babel])
+    found = unlabelled.read_sounds([babel])
     cy_lengths = {len(found.clip(i)) for i in np.flatnonzero(found.languages == "cy")}
     for alpha in (1.0, 0.5):
-        drawer, rng = sounds.Drawer(found, alpha), np.random.default_rng(1)
+        drawer, rng = unlabelled.Drawer(found, alpha), np.random.default_rng(1)
         heard = np.mean([len(drawer.draw(rng)) in cy_lengths for _ in range(3_000)])
         expected = languages.language_shares(found.seconds, alpha)["cy"]
         assert heard == pytest.approx(expected, abs=0.03)
