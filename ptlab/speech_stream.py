@@ -52,6 +52,8 @@ class Window:
 class Stream:
     """One speaker; made by `ptlab.streaming.StreamingRecognizer.create_stream`.
 
+    Use it from one thread at a time: a microphone's thread puts its packets into a queue.
+
     Attributes
     ----------
     utterance : int
