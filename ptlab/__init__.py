@@ -120,6 +120,7 @@ _ROOMS = {
         "probe",
         "sound_controls",
     ),
+    "quantize": ("quantize", "weight_groups"),
     "ray_batch": ("RayTranscriber", "transcribe_files_ray"),
     "stream_log": ("Step", "StreamLog", "simulate"),
     "streaming": (

@@ -128,7 +128,7 @@ def export_onnx(
         _copy_belongings(model, folder)
         difference = check_parity(model, load_onnx(folder, device="cpu"), TOLERANCE)
         size = (folder / GRAPH).stat().st_size
-    return Export(Path(path), "float32", size, difference)
+    return Export(Path(path).expanduser(), "float32", size, difference)
 
 
 def require_onnx() -> None:

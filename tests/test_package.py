@@ -56,7 +56,7 @@ ORDER = (
     ("batch_ledger", "embedding_store", "stream_refinement"),
     ("batch_run", "embedding_run", "speech_stream"),
     ("batch", "streaming", "embeddings", "finetune", "export"),
-    ("ray_worker", "probe_controls", "stream_log", "captions"),
+    ("ray_worker", "probe_controls", "stream_log", "captions", "quantize"),
     ("ray_batch", "streaming_metrics", "probes", "probe_leaks", "features"),
     ("diagrams", "batch_plots", "transfer_plots"),
     ("plots", "widgets"),

@@ -1,0 +1,318 @@
+"""Smaller weights: which ones, by which formula, what stays, and that the result still runs."""
+
+import shutil
+
+import numpy as np
+import pytest
+from conftest import save_tiny
+from test_full_size import XLSR_53
+
+from ptlab.ctc import greedy_path
+from ptlab.data import load_corpus
+from ptlab.errors import DataError, ModelError
+from ptlab.export import Export, export_onnx
+from ptlab.models import load_model
+from ptlab.onnx_model import OnnxModel
+from ptlab.quantize import METHODS, bfloat16_bits, quantize, weight_groups
+from ptlab.transcribe import Transcriber
+
+onnx = pytest.importorskip("onnx", reason="quantizing ONNX files: pip install 'ptlab[export]'")
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory):
+    return export_onnx("mini", tmp_path_factory.mktemp("quantize") / "mini")
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_model, tmp_path_factory):
+    return export_onnx(tiny_model, tmp_path_factory.mktemp("quantize") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def clips():
+    """Waveforms of short test clips."""
+    corpus = load_corpus("test")
+    shortest = corpus.frame.duration_s.nsmallest(30).index[::10]
+    return [corpus.audio(i).waveform for i in shortest]
+
+
+@pytest.fixture(scope="module")
+def made(mini, tmp_path_factory):
+    """``made("int8_dynamic")``: mini by a method, made once."""
+    folder, done = tmp_path_factory.mktemp("made"), {}
+    heard = [load_corpus("dev").audio(i) for i in range(0, 12, 3)]
+
+    def get(method):
+        if method not in done:
+            options = {"calibration": heard} if method == "int8_static" else {}
+            done[method] = quantize(mini, folder / method, method, **options)
+        return done[method]
+
+    return get
+
+
+def graph_of(export):
+    return onnx.load(export.folder / "model.onnx").graph
+
+
+def count(export, operator):
+    return sum(n.op_type == operator for n in graph_of(export).node)
+
+
+def arrays_of(export):
+    return {i.name: onnx.numpy_helper.to_array(i) for i in graph_of(export).initializer}
+
+
+def linears_and_convolutions(model):
+    import torch
+
+    layers = list(model.model.modules())
+    return [
+        [m for m in layers if isinstance(m, kind)] for kind in (torch.nn.Linear, torch.nn.Conv1d)
+    ]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_folder_loads_runs_and_writes_nearly_the_same(mini, made, clips, method):
+    done = made(method)
+    model = load_model(done)
+    assert isinstance(model, OnnxModel)
+    assert isinstance(done, Export)
+    assert (model.precision, done.precision) == (method, method)
+    assert done.size_bytes == model.size_bytes < mini.size_bytes
+    assert Transcriber(model).calibrator == Transcriber(mini.load()).calibrator is not None
+    same = [
+        greedy_path(a) == greedy_path(b)
+        for a, b in zip(mini.load().log_probs(clips), model.log_probs(clips), strict=True)
+    ]
+    assert np.concatenate(same).mean() > 0.95
+
+
+def test_sizes_are_what_the_bits_say(mini, made):
+    """4 bytes a weight become 2, or 1 where int8 multiplies; the rest is biases, norms, graph."""
+    groups = weight_groups(mini)
+    total = sum(groups.values())
+    convolutions = groups["feature_extractor"] + groups["pos_conv_embed"]
+    rest = mini.size_bytes - 4 * total
+    assert 0 < rest < 0.02 * mini.size_bytes
+    assert made("float16").size_bytes == pytest.approx(rest + 2 * total, rel=0.01)
+    assert made("bfloat16").size_bytes == pytest.approx(rest + 2 * total, rel=0.01)
+    expected = rest + (total - convolutions) + 4 * convolutions
+    assert made("int8_dynamic").size_bytes == pytest.approx(expected, rel=0.04)
+
+
+def test_groups_are_the_weights_of_torch(mini):
+    model, groups = load_model("mini", device="cpu"), weight_groups(mini)
+    linear, convolutions = linears_and_convolutions(model)
+    assert sum(groups.values()) == sum(m.weight.numel() for m in (*linear, *convolutions))
+    layers = model.model.wav2vec2.encoder.layers
+    assert [g for g in groups if g.startswith("layers.")] == [
+        f"layers.{i}" for i in range(len(layers))
+    ]
+    matrices = sum(p.numel() for p in layers[3].parameters() if p.ndim == 2)
+    assert groups["layers.3"] == matrices
+    assert groups["lm_head"] == model.model.lm_head.weight.numel()
+    extractor = model.model.wav2vec2.feature_extractor
+    assert groups["feature_extractor"] == sum(
+        p.numel() for p in extractor.parameters() if p.ndim > 1
+    )
+
+
+# -- half precision
+
+
+def test_bfloat16_is_rounded_as_torch_rounds():
+    import torch
+
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(10_000) * 10.0 ** rng.integers(-30, 30, 10_000)
+    ties = [1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-8, 0.0, -0.0]
+    values = np.concatenate([values, ties]).astype(np.float32)
+    theirs = torch.from_numpy(values).to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
+    assert np.array_equal(bfloat16_bits(values), theirs)
+
+
+@pytest.mark.parametrize("method", ["float16", "bfloat16"])
+def test_half_precision_computes_with_rounded_weights(tiny, tiny_folder, clips, tmp_path, method):
+    import torch
+
+    done = quantize(tiny, tmp_path / "half", method, exclude=["pos_conv_embed"])
+    model = load_model(tiny_folder, device="cpu")
+    linear, convolutions = linears_and_convolutions(model)
+    rounded = [*linear, *(m for m in convolutions if "parametrizations" not in m._modules)]
+    assert len(rounded) == len(linear) + len(convolutions) - 1
+    before = model.log_probs(clips[:1])[0]
+    for layer in rounded:
+        layer.weight.data = layer.weight.data.to(getattr(torch, method)).float()
+    expected, found = model.log_probs(clips[:1])[0], load_model(done).log_probs(clips[:1])[0]
+    letters = [i for i in range(46) if i not in (1, 2, 3)]  # these are near -10,000
+    assert found[:, letters] == pytest.approx(expected[:, letters], abs=2e-3)
+    assert np.abs(found - before)[:, letters].max() > 0.01
+
+
+def test_a_weight_that_float16_cannot_hold_is_told(tiny, tmp_path):
+    shutil.copytree(tiny.folder, tmp_path / "large")
+    proto = onnx.load(tiny.folder / "model.onnx")
+    weight = next(i for i in proto.graph.initializer if len(i.dims) == 2)
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values[0, 0] = 1e5
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    onnx.save(proto, tmp_path / "large" / "model.onnx")
+    with pytest.raises(ModelError, match=r"1e\+05 does not fit into float16.*bfloat16"):
+        quantize(tmp_path / "large", tmp_path / "half", "float16")
+    assert not (tmp_path / "half").exists()
+    assert quantize(tmp_path / "large", tmp_path / "half", "bfloat16").precision == "bfloat16"
+
+
+# -- int8
+
+
+def test_dynamic_int8_multiplies_matrices_and_leaves_convolutions_alone(mini, made):
+    linear, convolutions = linears_and_convolutions(load_model("mini", device="cpu"))
+    done = made("int8_dynamic")
+    assert count(done, "MatMulInteger") == len(linear)
+    assert count(done, "MatMul") == count(mini, "MatMul") - len(linear)  # those of attention
+    assert (count(done, "Conv"), count(done, "ConvInteger")) == (len(convolutions), 0)
+
+
+def test_int8_weights_are_the_nearest_on_a_scale_for_each_output(mini, made):
+    """w = s q with s = max |w| / 127 over a column: no weight is further off than s / 2."""
+    weights, found = arrays_of(mini), arrays_of(made("int8_dynamic"))
+    checked = 0
+    for name, weight in weights.items():
+        if f"{name}_quantized" not in found:
+            continue
+        q, scale = found[f"{name}_quantized"], found[f"{name}_scale"]
+        assert q.dtype == np.int8 and scale.shape == (weight.shape[1],)
+        assert scale == pytest.approx(np.abs(weight).max(axis=0) / 127, rel=0.01)
+        assert (np.abs(weight - q * scale) <= 0.5001 * scale).all()
+        checked += 1
+    assert checked == count(made("int8_dynamic"), "MatMulInteger")
+
+
+def test_one_scale_for_all_and_seven_bits_are_coarser(tiny, tmp_path):
+    fine = arrays_of(quantize(tiny, tmp_path / "fine"))
+    one = arrays_of(quantize(tiny, tmp_path / "one", per_channel=False))
+    seven = arrays_of(quantize(tiny, tmp_path / "seven", reduce_range=True))
+    names = [n.removesuffix("_quantized") for n in fine if n.endswith("_quantized")]
+    for name in names:
+        assert one[f"{name}_scale"].size == 1 < fine[f"{name}_scale"].size
+        assert np.abs(seven[f"{name}_quantized"].astype(int)).max() <= 64
+        assert np.abs(fine[f"{name}_quantized"].astype(int)).max() > 120
+
+
+def test_excluded_groups_stay_as_they_are(mini, made, tmp_path):
+    some = quantize(mini, tmp_path / "some", exclude=["lm_head", "layers.0"])
+    kept = [n.name for n in graph_of(some).node if n.op_type == "MatMul" and n.input[1] in
+            arrays_of(mini)]  # fmt: skip
+    assert len(kept) == 7  # of a layer q, k, v, out, two of the feed-forward; and the head
+    assert all("lm_head" in n or "/layers.0/" in n for n in kept)
+    groups = weight_groups(mini)
+    more = some.size_bytes - made("int8_dynamic").size_bytes
+    assert more == pytest.approx(3 * (groups["lm_head"] + groups["layers.0"]), rel=0.05)
+
+
+def test_convolutions_too_if_asked(tiny, tmp_path):
+    done = quantize(tiny, tmp_path / "all", operators=["MatMul", "Conv"])
+    assert (count(done, "Conv"), count(done, "ConvInteger")) == (0, 8)
+
+
+def test_what_int8_leaves_can_be_stored_in_half_precision(mini, made, clips, tmp_path):
+    both = quantize(made("int8_dynamic"), tmp_path / "both", "float16")
+    assert both.precision == "int8_dynamic+float16"
+    groups = weight_groups(mini)
+    convolutions = groups["feature_extractor"] + groups["pos_conv_embed"]
+    saved = made("int8_dynamic").size_bytes - both.size_bytes
+    assert saved == pytest.approx(2 * convolutions, rel=0.01)
+    weights, found = arrays_of(mini), arrays_of(both)
+    stored = {n.removesuffix("_float16"): w for n, w in found.items() if n.endswith("_float16")}
+    assert sum(w.size for w in stored.values()) == convolutions
+    assert all(np.array_equal(w, weights[n].astype(np.float16)) for n, w in stored.items())
+    expected, heard = (
+        load_model(made("int8_dynamic")).log_probs(clips),
+        both.load().log_probs(clips),
+    )
+    same = [greedy_path(a) == greedy_path(b) for a, b in zip(expected, heard, strict=True)]
+    assert np.concatenate(same).mean() > 0.95
+
+
+def test_static_int8_reads_ranges_from_the_calibration_clips(tiny, speechlike, tmp_path):
+    linear, convolutions = linears_and_convolutions(tiny_of(tiny))
+    ranges = []
+    for seed in (0, 1):
+        sound = speechlike(1.0, seed)
+        done = quantize(
+            tiny, tmp_path / str(seed), "int8_static",
+            calibration=[{"array": sound, "sampling_rate": 16_000}],
+        )  # fmt: skip
+        nodes = graph_of(done).node
+        assert count(done, "QuantizeLinear") > 0
+        assert count(done, "Conv") == len(convolutions)
+        weights = {n.output[0] for n in nodes if n.op_type == "DequantizeLinear"}
+        multiplied = [n for n in nodes if n.op_type == "MatMul" and n.input[1] in weights]
+        assert len(multiplied) == len(linear)
+        found = arrays_of(done)
+        ranges.append({k: v for k, v in found.items() if k.endswith("_scale") and v.ndim == 0})
+    assert ranges[0].keys() == ranges[1].keys()
+    assert any(ranges[0][k] != ranges[1][k] for k in ranges[0])
+
+
+def tiny_of(export):
+    """The torch model that an export was made from."""
+    return load_model(export.load().facts["source"], device="cpu")
+
+
+# -- what goes wrong
+
+
+def test_calibration_clips_are_checked(tiny, tmp_path):
+    with pytest.raises(DataError, match=r"from the test split.*load_corpus\('dev'\)"):
+        quantize(tiny, tmp_path / "out", "int8_static", calibration=load_corpus("test"))
+    for clips in ([], [{"array": np.ones(300, "float32"), "sampling_rate": 16_000}]):
+        with pytest.raises(DataError, match="No calibration clip is long enough"):
+            quantize(tiny, tmp_path / "out", "int8_static", calibration=clips)
+    with pytest.raises(ModelError, match="for int8_static; int8_dynamic takes none"):
+        quantize(tiny, tmp_path / "out", calibration=load_corpus("dev"))
+
+
+def test_options_that_do_not_fit_are_told(tiny, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(ModelError, match="method='int4'; choose one of float16"):
+        quantize(tiny, out, "int4")
+    for operators in ("MatMul", [], ["Gemm"]):
+        with pytest.raises(ModelError, match="choose from MatMul, Conv, in a list"):
+            quantize(tiny, out, operators=operators)
+    with pytest.raises(ModelError, match=r"No group 'layers\.9'.*there are: feature_extractor, .*"):
+        quantize(tiny, out, exclude=["layers.9"])
+    with pytest.raises(ModelError, match="Nothing to do"):
+        quantize(tiny, out, exclude=list(weight_groups(tiny)))
+    with pytest.raises(ModelError, match="No ONNX model at"):
+        quantize("mini", out)
+    assert not out.exists()
+
+
+def test_weights_are_quantized_once(tiny, tmp_path):
+    half = quantize(tiny, tmp_path / "half", "float16", exclude=["lm_head"])
+    with pytest.raises(ModelError, match="has float16 weights; int8 is made from the float32"):
+        quantize(half, tmp_path / "out")
+    whole = quantize(half, tmp_path / "whole", "float16")
+    with pytest.raises(ModelError, match=r"Nothing to do.*precision is float16\+float16"):
+        quantize(whole, tmp_path / "out", "float16")
+
+
+def test_only_what_belongs_to_a_model_is_copied(tiny, tmp_path):
+    shutil.copytree(tiny.folder, tmp_path / "source")
+    (tmp_path / "source" / "diary.json").write_text("{}")
+    done = quantize(tmp_path / "source" / "model.onnx", tmp_path / "out")
+    names = {f.name for f in done.folder.iterdir()}
+    assert names == {f.name for f in tiny.folder.iterdir()}
+
+
+@pytest.mark.slow
+def test_the_full_size_architecture_is_quantized(tmp_path):
+    folder = save_tiny(tmp_path / "xlsr-53", **XLSR_53)
+    whole = export_onnx(folder, tmp_path / "onnx")
+    small = quantize(whole, tmp_path / "int8")
+    assert 3.4 < whole.size_bytes / small.size_bytes < 3.7  # 1,261 to 354 MB
+    assert load_model(small).log_probs([np.zeros(16_000)])[0].shape == (49, 46)
