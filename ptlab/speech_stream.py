@@ -122,10 +122,8 @@ class Stream:
         if self._closed:
             return text.done > text.first
         silence_s, said = text.silence()
-        # Not in a word: length alone ends an utterance only where there is a whole word.
-        length_s = text.length_s if text.words or not said else 0.0
         silence_s = min(silence_s, self._hearing.unvoiced_s)
-        return rules.is_over(silence_s=silence_s, length_s=length_s, said=said)
+        return rules.is_over(silence_s=silence_s, length_s=text.length_s, said=said)
 
     @property
     def result(self) -> Partial:
