@@ -20,6 +20,7 @@ from ptlab.batch_inputs import find_sources
 from ptlab.batch_run import LOOK_AHEAD
 from ptlab.data import Corpus
 from ptlab.errors import DataError, PtlabError
+from ptlab.minibatches import lanes_for
 from ptlab.transcribe import Transcriber
 
 RATE = 16_000
@@ -87,7 +88,7 @@ def test_a_long_file_neither_waits_nor_keeps_others_waiting(transcriber, paths, 
     calls = []
 
     watched = Transcriber(Recorder(transcriber.model, calls), **WINDOWS)
-    check(run(paths, watched, batch_s=24.0), alone)
+    check(run(paths, watched, batch_s=12.0 * lanes_for(transcriber.model)), alone)
     assert any(3 * RATE in lengths and min(lengths) < 3 * RATE for lengths in calls)
     assert max(len(lengths) * max(lengths) for lengths in calls) <= 12 * RATE
 
