@@ -22,7 +22,9 @@ class Scores:
     ----------
     macro_f1, balanced_accuracy, accuracy : Interval
         The mean F1 and the mean recall of the classes, which a frequent class cannot carry, and the
-        share of right guesses, which it can.
+        share of right guesses, which it can. The interval of a faultless score has no width, though
+        more clips would show faults: of n groups without a fault the true rate of faults is at most
+        about 3 / n (the rule of three).
     confusion : ndarray (classes, classes)
         Clips by their true class (row) and by the guess (column).
 
