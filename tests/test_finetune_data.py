@@ -362,7 +362,7 @@ class TestModels:
             trainable_model(tmp_path)
 
     def test_an_encoder_cut_short_is_told(self, tmp_path, tiny_model):
-        Wav2Vec2Model(tiny_model.model.config).save_pretrained(tmp_path)
+        Wav2Vec2Model(copy.deepcopy(tiny_model.model.config)).save_pretrained(tmp_path)
         Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
         weights = tmp_path / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:5000])

@@ -90,14 +90,24 @@ def test_every_function_draws_on_the_axes_that_it_is_given(speechlike):
         plots.plot_bars: (["a"], {"sound": [1.0]}),
         plots.plot_listening_order: ([0.5, 0.9], [1, 0], [2.0, 2.0]),
         plots.plot_throughput: ([1.0, 2.0], [0.1, 0.2]),
+        plots.plot_transfer: ({"cells": [{"start": "a", "minutes": 1, "wer": [9, 8, 10]}]},),
     }
-    assert {f.__name__ for f in calls} == set(plots.__all__)
+    on_two_axes = {"plot_training"}
+    assert {f.__name__ for f in calls} | on_two_axes == set(plots.__all__)
     for function, arguments in calls.items():
         figure, ax = plt.subplots()
         assert function(*arguments, ax=ax) is ax
         assert plt.get_fignums() == [figure.number]
         assert ax.has_data() or ax.texts or ax.patches
         plt.close(figure)
+
+
+def test_a_history_is_drawn_on_the_two_axes_that_are_given():
+    figure, axes = plt.subplots(1, 2)
+    assert plots.plot_training([{"step": 1, "loss": 3.0, "wer": 0.5}], axes=axes) is axes
+    assert plt.get_fignums() == [figure.number]
+    assert all(ax.has_data() for ax in axes)
+    plt.close(figure)
 
 
 def test_a_title_of_your_own_takes_the_place_of_ours(speechlike):
