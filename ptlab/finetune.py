@@ -43,7 +43,7 @@ from ptlab.finetune_weights import bytes_to_store, prepared
 from ptlab.minibatches import is_out_of_memory
 from ptlab.models import SpeechModel
 from ptlab.text import encode
-from ptlab.training_history import LiveProgress
+from ptlab.training_progress import LiveProgress
 
 __all__ = ["FinetuneResult", "FinetuneSettings", "finetune"]
 

@@ -20,13 +20,13 @@ from finetune_runs import QUICK, STILL, run, tones
 from transformers import AutoModelForCTC, Wav2Vec2Processor
 
 import ptlab
-from ptlab import comparison, finetune_arguments, finetune_save, training_history
+from ptlab import comparison, finetune_arguments, finetune_save, training_progress
 from ptlab.errors import DataError, PtlabError
 from ptlab.finetune_arguments import find_precision
 from ptlab.finetune_folder import checkpoints, last_checkpoint
 from ptlab.finetune_trainer import CTCTrainer, Patience
 from ptlab.text import VOCABULARY
-from ptlab.training_history import LiveProgress
+from ptlab.training_progress import LiveProgress
 
 ROOM = importlib.import_module("ptlab.finetune")  # ptlab.finetune is the function
 BLANK_LAST = (*VOCABULARY[7:], *VOCABULARY[1:7], "<pad>")  # number 0 is a letter
@@ -434,7 +434,7 @@ def test_a_notebook_sees_one_figure_that_is_drawn_again(still, tmp_path, monkeyp
         drawn.append(figure)
         return Handle()
 
-    monkeypatch.setattr(training_history, "in_notebook", lambda: True)
+    monkeypatch.setattr(training_progress, "in_notebook", lambda: True)
     monkeypatch.setattr(IPython.display, "display", display)
     run(still, tmp_path / "run", progress=True)
     assert len(drawn) == 1

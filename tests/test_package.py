@@ -34,6 +34,7 @@ ORDER = (
         "sound_stream",
         "finetune_augment",
         "finetune_weights",
+        "training_progress",
         "stream_audio",
         "endpointing",
     ),
@@ -127,6 +128,7 @@ INTERNAL = {
     "stream_setup": "part of streaming",
     "stream_text": "part of streaming",
     "training_history": "part of finetune and of plots, which exports plot_training",
+    "training_progress": "part of finetune",
     "transfer_plots": "part of plots, which exports its names",
     "windows": "part of transcribe",
 }
@@ -155,6 +157,11 @@ def test_errors_text_and_audio_need_no_torch():
     names = "ptlab.load_audio, ptlab.normalize_text, ptlab.wer, ptlab.load_corpus, ptlab.align"
     code = f"import sys, ptlab; {names}; print('torch' in sys.modules)"
     assert run(code).strip() == "False"
+
+
+def test_a_picture_needs_neither_torch_nor_transformers():
+    code = "import sys, ptlab; ptlab.plot_bars; print({'torch', 'transformers'} & set(sys.modules))"
+    assert run(code).strip() == "set()"
 
 
 @pytest.mark.parametrize("room", ROOMS)
