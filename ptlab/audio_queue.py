@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from ptlab.stop_signals import WAKE_S
+
 __all__ = ["AudioQueue", "Stopped"]
 
-WAKE_S = 0.5  # a wait without an end cannot be interrupted on Windows
 MOST_NEWS = 100  # items without audio that may wait, so that many broken files are told in time
 
 

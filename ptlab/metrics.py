@@ -22,6 +22,7 @@ from ptlab.edits import (
     word_correctness,
 )
 from ptlab.errors import PtlabError
+from ptlab.resampling import group_draws, middle, two_sided_p
 
 __all__ = [
     "Edit",
@@ -205,7 +206,7 @@ def bootstrap(
     """
     counts = _counts(*paired_texts(references, hypotheses), _level(metric))
     rates = _resampled_rates([counts], groups, n_resamples, seed)[0]
-    return Interval(_rate(counts), *_middle(rates, level), level)
+    return Interval(_rate(counts), *middle(rates, level), level)
 
 
 def paired_comparison(
@@ -230,10 +231,8 @@ def paired_comparison(
     """
     both = [_counts(*paired_texts(references, h), _level(metric)) for h in (first, second)]
     a, b = _resampled_rates(both, groups, n_resamples, seed)
-    change = b - a
-    tail = min((change <= 0).mean(), (change >= 0).mean())
-    p_value = min(1.0, 2 * max(float(tail), 1 / n_resamples))
-    return PairedComparison(_rate(both[1]) - _rate(both[0]), *_middle(change, level), p_value)
+    difference = _rate(both[1]) - _rate(both[0])
+    return PairedComparison(difference, *middle(b - a, level), two_sided_p(b - a))
 
 
 def _level(metric: str) -> str:
@@ -259,12 +258,6 @@ def _count(reference: str, hypothesis: str, level: str) -> tuple[int, int, int, 
     return out.substitutions, out.deletions, out.insertions, length
 
 
-def _middle(values: np.ndarray, level: float) -> tuple[float, float]:
-    """Ends of the middle ``level`` of the values; always values that occur, infinite ones too."""
-    ends = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
-    return float(ends[0]), float(ends[1])
-
-
 def _rate(counts: np.ndarray) -> float:
     return float(_ratio(counts[:, :3].sum(), counts[:, 3].sum()))
 
@@ -284,9 +277,7 @@ def _resampled_rates(
     if len(labels) != size:
         raise PtlabError(f"{len(labels)} groups for {size} utterances; give one an utterance.")
     clusters = labels.max() + 1
-    draws = np.random.default_rng(seed).multinomial(
-        clusters, np.full(clusters, 1 / clusters), n_resamples
-    )
+    draws = group_draws(clusters, n_resamples, seed)
     results = []
     for counts in systems:
         errors = np.bincount(labels, counts[:, :3].sum(axis=1), clusters)

@@ -20,12 +20,13 @@ from typing import Any
 
 import numpy as np
 
+from ptlab.stop_signals import WAKE_S
+
 __all__ = ["MiniBatches", "Outcome", "is_out_of_memory", "lanes_for", "plan"]
 
 logger = logging.getLogger("ptlab")
 
 CPU_LANES = 2
-WAKE_S = 0.5  # a wait without an end cannot be interrupted on Windows
 
 # What allocators say beside MemoryError and torch.OutOfMemoryError: CUDA and MPS "out of memory",
 # torch's CPU allocator "can't allocate memory", on Windows "not enough memory", cuBLAS and cuDNN

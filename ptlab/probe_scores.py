@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ptlab.metrics import Interval, PairedComparison
+from ptlab.resampling import group_draws, middle, two_sided_p
 
 __all__ = ["METRICS", "Scores", "compare_guesses", "score_guesses"]
 
@@ -79,7 +80,7 @@ def score_guesses(
     cells = _by_group(y, guesses, groups, classes)
     whole, draws = _measures(cells.sum(axis=0)), _measures(_resampled(cells, n_resamples, seed))
     intervals = [
-        Interval(float(whole[name]), *_middle(draws[name], level), level) for name in METRICS
+        Interval(float(whole[name]), *middle(draws[name], level), level) for name in METRICS
     ]
     return Scores(*intervals, cells.sum(axis=0).astype(int))
 
@@ -106,10 +107,7 @@ def compare_guesses(
     both = [_by_group(y, guesses, groups, classes) for guesses in (first, second)]
     a, b = (_measures(_resampled(cells, n_resamples, seed))[metric] for cells in both)
     whole = [float(_measures(cells.sum(axis=0))[metric]) for cells in both]
-    change = b - a
-    tail = min((change <= 0).mean(), (change >= 0).mean())
-    p_value = min(1.0, 2 * max(float(tail), 1 / n_resamples))
-    return PairedComparison(whole[1] - whole[0], *_middle(change, level), p_value)
+    return PairedComparison(whole[1] - whole[0], *middle(b - a, level), two_sided_p(b - a))
 
 
 def _by_group(
@@ -124,9 +122,7 @@ def _by_group(
 
 def _resampled(cells: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
     """Confusion matrices of draws of groups, (n_resamples, classes, classes)."""
-    count = len(cells)
-    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), n_resamples)
-    return np.tensordot(draws.astype(float), cells, axes=1)
+    return np.tensordot(group_draws(len(cells), n_resamples, seed).astype(float), cells, axes=1)
 
 
 def _measures(confusion: np.ndarray) -> dict[str, np.ndarray]:
@@ -143,8 +139,3 @@ def _mean_of_shares(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
     """Mean of part by whole over the classes that have a whole."""
     there = wholes > 0
     return (parts / np.where(there, wholes, 1)).sum(axis=-1) / there.sum(axis=-1)
-
-
-def _middle(values: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
-    return float(low), float(high)

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 __all__ = ["signals_held", "sigterm_interrupts"]
 
+WAKE_S = 0.5  # a wait without an end cannot be interrupted on Windows
+
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:

@@ -23,8 +23,8 @@ PACKAGE = ROOT / "ptlab"
 # Rooms from bottom to top: a room imports only from rows above its own.
 ORDER = (
     ("errors",),
-    ("figures", "finetune_settings"),
-    ("samples", "decoders", "numerals", "lattice", "minibatches", "audio_queue", "stop_signals"),
+    ("figures", "finetune_settings", "resampling", "stop_signals"),
+    ("samples", "decoders", "numerals", "lattice", "minibatches", "audio_queue"),
     ("audio", "text", "collate", "training_history"),
     (
         "speech_model",
@@ -115,6 +115,7 @@ INTERNAL = {
     "probe_result": "part of probes, which exports its names",
     "probe_scores": "part of probes",
     "ray_worker": "part of ray_batch, which exports its name",
+    "resampling": "part of metrics and probes",
     "samples": "part of audio",
     "sound_stream": "part of batch",
     "speech_model": "part of models, which exports its names",
