@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ptlab.samples import frame_count
+
 if TYPE_CHECKING:
     import torch
 
@@ -73,7 +75,8 @@ class CTCCollator:
         )
         batch["labels"] = torch.from_numpy(_padded([c["labels"] for c in clips], IGNORED))
         if "mask" in clips[0]:
-            frames = (batch["input_values"].shape[1] - self.receptive_field) // self.hop + 1
+            samples = batch["input_values"].shape[1]
+            frames = frame_count(samples, self.receptive_field, self.hop)
             masks = _padded([clip["mask"] for clip in clips], 0, frames)
             batch["mask_time_indices"] = torch.from_numpy(masks.astype(bool))
         return batch

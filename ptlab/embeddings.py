@@ -27,9 +27,9 @@ from ptlab.hidden_states import (
     hidden_states,
     with_random_weights,
 )
-from ptlab.journal import digest_of_model
 from ptlab.models import SpeechModel, load_model
 from ptlab.pooling import check_pool, pooled_size
+from ptlab.speech_model import digest_of_model
 from ptlab.windows import check_windows
 
 __all__ = ["Embeddings", "embed", "hidden_states", "with_random_weights"]

@@ -12,6 +12,7 @@ from ptlab.audio import load_audio
 from ptlab.data import Corpus, load_folder
 from ptlab.errors import DataError
 from ptlab.finetune_augment import augment_waveform, time_mask
+from ptlab.samples import frame_count
 
 __all__ = ["ByLength", "Clips", "as_corpus", "frames_needed"]
 
@@ -159,7 +160,7 @@ class Clips(Sequence[dict[str, Any]]):
         self.epoch = epoch
 
     def _frames(self, waveform: np.ndarray) -> int:
-        return (len(waveform) - self.receptive_field) // self.hop + 1
+        return frame_count(len(waveform), self.receptive_field, self.hop)
 
     def _waveform(self, number: int) -> np.ndarray:
         if number in self._kept:

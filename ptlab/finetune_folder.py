@@ -13,6 +13,7 @@ from ptlab.data import Corpus
 from ptlab.errors import PtlabError
 from ptlab.finetune_settings import FinetuneSettings
 from ptlab.models import SpeechModel
+from ptlab.speech_model import digest_of_model
 
 __all__ = [
     "checkpoints",
@@ -43,11 +44,8 @@ def fingerprint(
         split: [corpus.frame.id.astype(str).tolist(), corpus.frame.text.astype(str).tolist()]
         for split, corpus in corpora.items()
     }
-    digest = hashlib.sha256(json.dumps([chosen, clips, model.vocabulary]).encode())
-    for name, tensor in sorted(model.model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    facts = [chosen, clips, digest_of_model(model)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def claim(folder: Path, run: str, needed: int) -> None:

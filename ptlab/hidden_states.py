@@ -25,7 +25,8 @@ import numpy as np
 
 from ptlab.audio import normalize
 from ptlab.errors import ModelError
-from ptlab.speech_model import SpeechModel
+from ptlab.samples import frame_count
+from ptlab.speech_model import SpeechModel, padded
 
 if TYPE_CHECKING:
     import torch
@@ -152,11 +153,11 @@ class LayerReader:
 
     def model_frames(self, samples: int) -> int:
         """Frames of the encoder for so many samples of sound; 0 if they are too few."""
-        return max(0, (samples - self.model.receptive_field) // self.frame_hop + 1)
+        return frame_count(samples, self.model.receptive_field, self.frame_hop)
 
     def frames(self, length: int) -> int:
         """Frames for so much of `prepared`."""
-        return max(0, (length - self.receptive_field) // self.hop + 1)
+        return frame_count(length, self.receptive_field, self.hop)
 
     def read(self, pieces: Sequence[np.ndarray], gradients: bool = False) -> list[torch.Tensor]:
         """Layers of each piece, (layers, frames, hidden), its valid frames only."""
@@ -180,11 +181,7 @@ class LayerReader:
     def _padded(self, pieces: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
         import torch
 
-        shape = (len(pieces), max(map(len, pieces)))
-        values = np.zeros((*shape, *pieces[0].shape[1:]), np.float32)
-        mask = np.zeros(shape, np.int64)
-        for i, piece in enumerate(pieces):
-            values[i, : len(piece)], mask[i, : len(piece)] = piece, 1
+        values, mask = padded(pieces)
         name = self.model.model.main_input_name
         inputs = {name: torch.from_numpy(values).to(self.device, self.model.dtype)}
         if len(pieces) > 1:  # alone there is no padding to hide

@@ -12,7 +12,6 @@ journal is opened again; a damaged line is skipped, and its file done again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -26,8 +25,9 @@ from typing import Any, BinaryIO
 from ptlab import __version__
 from ptlab.errors import DataError
 from ptlab.file_result import FileResult
+from ptlab.speech_model import digest_of_model
 
-__all__ = ["Entry", "Journal", "digest_of_model", "settings_of"]
+__all__ = ["Entry", "Journal", "settings_of"]
 
 logger = logging.getLogger("ptlab")
 
@@ -35,7 +35,6 @@ TRIED_AGAIN = ("unreadable", "unsupported", "out_of_memory", "failed")  # anothe
 _HEAD = "ptlab_journal"
 _MAGIC = b'{"ptlab_journal"'
 _FORMAT = 1
-_NOT_OF_THE_MODEL = ("_name_or_path", "transformers_version")  # these change nothing in the text
 _LOCKED_BYTE = 2**40  # Windows locks a part of a file, and nobody could read that part
 
 
@@ -185,32 +184,6 @@ def settings_of(transcriber: Any) -> dict[str, Any]:
         "calibration": fitted.to_dict() if fitted else None,
         "offset_s": transcriber.offset_s,
     }
-
-
-def digest_of_model(model: Any) -> str:
-    """Hash of weights, configuration and vocabulary; the name alone if there are no such things.
-
-    Examples
-    --------
-    >>> import ptlab
-    >>> len(digest_of_model(ptlab.load_model("mini", device="cpu")))
-    32
-    """
-    if hasattr(model, "digest"):  # a model that is one file
-        return model.digest
-    module = getattr(model, "model", None)
-    if not hasattr(module, "state_dict"):
-        return model.name
-    import torch
-
-    config = {k: v for k, v in module.config.to_dict().items() if k not in _NOT_OF_THE_MODEL}
-    about = [config, model.vocabulary, model.blank, model.word_delimiter, model.sampling_rate]
-    about.append(model.feature_extractor.to_dict())
-    digest = hashlib.blake2b(json.dumps(about, sort_keys=True, default=str).encode("utf-8"))
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:32]
 
 
 def _opened(path: Path | None) -> BinaryIO:

@@ -19,6 +19,7 @@ import numpy as np
 from ptlab.audio import normalize
 from ptlab.errors import ModelError
 from ptlab.minibatches import is_out_of_memory
+from ptlab.samples import frame_count
 from ptlab.speech_model import log_probs_in_batches, padded
 
 __all__ = ["OnnxModel", "load_onnx"]
@@ -102,7 +103,7 @@ class OnnxModel:
 
     def frames(self, samples: int) -> int:
         """Frames that the model gives for so many samples; 0 below the receptive field."""
-        encoder_frames = max(0, (samples - self.receptive_field) // self.encoder_hop + 1)
+        encoder_frames = frame_count(samples, self.receptive_field, self.encoder_hop)
         return -(-encoder_frames // self._merged)
 
     def log_probs(

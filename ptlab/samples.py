@@ -1,4 +1,4 @@
-"""Arrays to checked samples: types to float32, channels to columns, columns to mono."""
+"""Arrays to checked samples: types to float32, channels to columns, columns to mono; frames."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ptlab.errors import AudioError
 __all__ = [
     "checked_rate",
     "checked_samples",
+    "frame_count",
     "is_silent",
     "mean_of_channels",
     "to_columns",
@@ -190,3 +191,14 @@ def checked_rate(rate: Any, name: str) -> int:
             "unsupported",
         )
     return int(rate)
+
+
+def frame_count(samples: int, receptive_field: int, hop: int) -> int:
+    """Frames that convolutions give for so many samples; 0 below their receptive field.
+
+    Examples
+    --------
+    >>> [frame_count(n, 400, 320) for n in (399, 400, 719, 720, 16_000)]
+    [0, 1, 1, 2, 49]
+    """
+    return max(0, (samples - receptive_field) // hop + 1)

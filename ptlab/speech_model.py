@@ -7,6 +7,8 @@ runtime that offers these can take its place, as `ptlab.onnx_model` does.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -18,14 +20,18 @@ import numpy as np
 from ptlab.audio import normalize
 from ptlab.errors import ModelError
 from ptlab.minibatches import plan
+from ptlab.samples import frame_count
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SpeechModel"]
+__all__ = ["SpeechModel", "digest_of_model", "log_probs_in_batches", "padded"]
 
 BATCH_SECONDS = 80.0  # padded audio run at once by default: about 2 GB of activations for XLSR-53
 MISSING_TOKEN = "<unk>"  # stands for ids that the tokenizer does not name
+# What a digest leaves out: names, versions, what saving writes into the configuration of a model
+# in use ("architectures"), and the number type, which is that of the weights.
+_NOT_OF_THE_MODEL = ("_name_or_path", "transformers_version", "architectures", "dtype")
 FBANK_WINDOW_S, FBANK_HOP_S = 0.025, 0.010  # Kaldi filter banks, the input of wav2vec2-bert
 
 
@@ -192,7 +198,7 @@ class SpeechModel:
         >>> [model.frames(n) for n in (399, 400, 719, 720, 16_000)]
         [0, 1, 1, 2, 49]
         """
-        encoder_frames = max(0, (samples - self.receptive_field) // self.encoder_hop + 1)
+        encoder_frames = frame_count(samples, self.receptive_field, self.encoder_hop)
         return -(-encoder_frames // self._adapter_stride)
 
     def log_probs(
@@ -305,8 +311,8 @@ def batches(model: Any, lengths: list[int], batch_size: int | None) -> Iterator[
         yield [heard[i] for i in batch]
 
 
-def padded(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Waveforms side by side with zeros behind the short ones, and the mask of what is sound.
+def padded(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Waveforms, or features (frames, numbers), with zeros behind the short ones; and the mask.
 
     Examples
     --------
@@ -315,10 +321,37 @@ def padded(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     ([[1, 1, 1], [1, 0, 0]], 'float32')
     """
     shape = (len(arrays), max(map(len, arrays)))
-    waves, mask = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
+    waves = np.zeros((*shape, *arrays[0].shape[1:]), np.float32)
+    mask = np.zeros(shape, np.int64)
     for i, array in enumerate(arrays):
         waves[i, : len(array)], mask[i, : len(array)] = array, 1
     return waves, mask
+
+
+def digest_of_model(model: Any) -> str:
+    """Hash of weights, configuration and vocabulary; the name alone if there are no such things.
+
+    Examples
+    --------
+    >>> import ptlab
+    >>> len(digest_of_model(ptlab.load_model("mini", device="cpu")))
+    32
+    """
+    if hasattr(model, "digest"):  # a model that is one file
+        return model.digest
+    module = getattr(model, "model", None)
+    if not hasattr(module, "state_dict"):
+        return model.name
+    import torch
+
+    config = {k: v for k, v in module.config.to_dict().items() if k not in _NOT_OF_THE_MODEL}
+    about = [config, model.vocabulary, model.blank, model.word_delimiter, model.sampling_rate]
+    about.append(model.feature_extractor.to_dict())
+    digest = hashlib.blake2b(json.dumps(about, sort_keys=True, default=str).encode("utf-8"))
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]
 
 
 def _checked(waveform: np.ndarray) -> np.ndarray:

@@ -18,9 +18,9 @@ from ptlab.data import load_corpus
 from ptlab.embeddings import embed
 from ptlab.errors import ModelError
 from ptlab.export import check_clips, check_parity, export_onnx, new_folder
-from ptlab.journal import digest_of_model
 from ptlab.models import load_model
 from ptlab.onnx_model import OnnxModel, load_onnx
+from ptlab.speech_model import digest_of_model
 from ptlab.streaming import Final, StreamingRecognizer
 from ptlab.transcribe import Transcriber
 

@@ -195,9 +195,11 @@ def test_settings_are_those_that_change_the_text(tiny_folder, tiny_model, tmp_pa
     again = load_model(tiny_folder, device="cpu")
     again.name = "elsewhere"
     assert settings_of(Transcriber(again)) == ours
+    again.model.base_model.save_pretrained(tmp_path / "encoder")  # writes its class into the config
+    assert settings_of(Transcriber(again)) == ours
     again.model.lm_head.bias.data[7] += 1e-3
     assert settings_of(Transcriber(again))["model"] != ours["model"]
     assert settings_of(Transcriber(tiny_model, window_s=10.0)) != ours
-    other = load_model(save_tiny(tmp_path, normalize=False), device="cpu")
+    other = load_model(save_tiny(tmp_path / "other", normalize=False), device="cpu")
     assert settings_of(Transcriber(other))["model"] != ours["model"]
     json.dumps(ours)
