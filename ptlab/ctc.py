@@ -39,8 +39,8 @@ WORD_DELIMITER = "|"
 # Measured on the dev split's true times: a letter is emitted soon after its sound begins, and up to
 # 0.1 s before a last sound has died away; words at a pause need little in front and more behind.
 LEAD_FRAMES, TAIL_FRAMES = 1, 4
-_SPACES = {WORD_DELIMITER, " "}  # some models have the space itself for a delimiter
-_SPECIAL = {"<pad>", "<s>", "</s>", "[PAD]"}
+SPACES = {WORD_DELIMITER, " "}  # some models have the space itself for a delimiter
+SPECIAL = {"<pad>", "<s>", "</s>", "[PAD]"}
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def tokens_to_text(tokens: Sequence[int], vocabulary: Sequence[str] = VOCABULARY
     'cà a'
     """
     letters = (vocabulary[t] for t in tokens)
-    joined = "".join(x for x in letters if x not in _SPECIAL)
+    joined = "".join(x for x in letters if x not in SPECIAL)
     return " ".join(joined.replace(WORD_DELIMITER, " ").split())
 
 
@@ -250,9 +250,9 @@ def word_segments(
     """
     groups: list[list[Segment]] = [[]]
     for character in characters:
-        if character.text in _SPACES:
+        if character.text in SPACES:
             groups.append([])
-        elif character.text not in _SPECIAL:
+        elif character.text not in SPECIAL:
             groups[-1].append(character)
     words = [g for g in groups if g]
     if not words:

@@ -15,7 +15,8 @@ from ptlab.errors import PtlabError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Edit", "align_words", "confusions", "paired_texts", "show_errors", "word_correctness"]
+__all__ = ["Edit", "align_words", "common_beginning", "confusions", "paired_texts", "show_errors",
+           "word_correctness"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -135,3 +136,19 @@ def paired_texts(
             "one as of the other, and at least one."
         )
     return references, hypotheses
+
+
+def common_beginning(readings: Sequence[Sequence[object]]) -> int:
+    """How many words all readings begin with.
+
+    Examples
+    --------
+    >>> common_beginning([["a", "casa", "é"], ["a", "casa"], ["a", "caça", "é"]])
+    1
+    """
+    count = 0
+    for words in zip(*readings, strict=False):
+        if any(word != words[0] for word in words):
+            break
+        count += 1
+    return count

@@ -125,7 +125,7 @@ def export_onnx(
     with new_folder(path, overwrite) as folder:
         _write_graph(model, folder / GRAPH)
         _add_facts(model, folder / GRAPH)
-        _copy_belongings(model, folder)
+        _save_belongings(model, folder)
         difference = check_parity(model, load_onnx(folder, device="cpu"), TOLERANCE)
         size = (folder / GRAPH).stat().st_size
     return Export(Path(path).expanduser(), "float32", size, difference)
@@ -323,7 +323,7 @@ def _add_facts(model: SpeechModel, file: Path) -> None:
     write_with_facts(onnx.load(file), file, facts)
 
 
-def _copy_belongings(model: SpeechModel, folder: Path) -> None:
+def _save_belongings(model: SpeechModel, folder: Path) -> None:
     """What other tools ask for: they read configuration, tokenizer and feature extractor."""
     model.model.config.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)

@@ -45,6 +45,11 @@ class Hearing:
         return self._sound.start
 
     @property
+    def first_frame(self) -> int:
+        """First frame that can still be encoded."""
+        return -(-self.start // self._setup.grid.hop)
+
+    @property
     def end(self) -> int:
         """Samples heard so far."""
         return self._sound.end

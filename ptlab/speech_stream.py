@@ -188,11 +188,6 @@ class Stream:
         """Whole frames that were heard and not yet encoded."""
         return (self._hearing.end - self._rest) // self._grid.hop - self._text.seen
 
-    @property
-    def _floor(self) -> int:
-        """First frame that can still be encoded."""
-        return -(-self._hearing.start // self._grid.hop)
-
     def _now(self) -> float:
         elapsed_s = self._hearing.elapsed_s()
         return self.position_s if elapsed_s is None else elapsed_s
@@ -204,7 +199,7 @@ class Stream:
         last = self._waiting < self._chunk
         whole = self._hearing.end if last else target * self._grid.hop
         self._hearing.listen(whole)
-        begin = int(max(self._floor, self._text.done - self._left))
+        begin = int(max(self._hearing.first_frame, self._text.done - self._left))
         samples = self._hearing.window(
             begin * self._grid.hop,
             whole if last else whole + self._rest,
@@ -279,7 +274,7 @@ class Stream:
         grid, text = self._grid, self._text
         oldest = max(text.first, text.done - grid.frames_in(self.setup.refine_s))
         keep = min(oldest, text.done) - self._left
-        if keep > self._floor:
+        if keep > self._hearing.first_frame:
             self._hearing.forget(int(keep) * grid.hop)
 
 

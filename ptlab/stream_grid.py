@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ptlab.ctc import greedy_path
+from ptlab.ctc import SPACES, SPECIAL, greedy_path
 
 __all__ = ["Grid", "Spelling"]
-
-_SPACES, _SILENT = {"|", " "}, {"<pad>", "<s>", "</s>", "[PAD]"}
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,8 @@ class Spelling:
     @classmethod
     def of(cls, vocabulary: Sequence[str], blank: int, delimiter: str = "|") -> Spelling:
         """The spelling of a vocabulary."""
-        spaces = [i for i, token in enumerate(vocabulary) if token in _SPACES | {delimiter}]
-        silent = {blank} | {i for i, token in enumerate(vocabulary) if token in _SILENT}
+        spaces = [i for i, token in enumerate(vocabulary) if token in SPACES | {delimiter}]
+        silent = {blank} | {i for i, token in enumerate(vocabulary) if token in SPECIAL}
         return cls(blank, tuple(spaces), tuple(sorted(silent)))
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

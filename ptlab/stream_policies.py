@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ptlab.edits import common_beginning
 from ptlab.errors import PtlabError
 from ptlab.stream_grid import Grid, Spelling
 
@@ -99,7 +100,7 @@ class LocalAgreement:
         """The frames of the words that agree; without words all frames but the last."""
         words = _whole_words(rows, spelling, grid)
         reading = [letters for letters, _ in words]
-        agreed = _common([*memory, reading]) if len(memory) >= self.n - 1 else 0
+        agreed = common_beginning([*memory, reading]) if len(memory) >= self.n - 1 else 0
         settled = words[agreed - 1][1] if agreed else 0
         if len(rows) - settled > grid.frames_in(self.longest_s):
             agreed = len(words)
@@ -171,13 +172,3 @@ def _tokens(path: np.ndarray, letters: np.ndarray) -> tuple[int, ...]:
     """Tokens of the frames of a word, repeats in neighbouring frames merged."""
     new = (np.diff(letters, prepend=-2) > 1) | (np.diff(path[letters], prepend=-1) != 0)
     return tuple(path[letters][new].tolist())
-
-
-def _common(readings: list[list]) -> int:
-    """Words that all readings begin with."""
-    count = 0
-    for words in zip(*readings, strict=False):
-        if any(word != words[0] for word in words):
-            break
-        count += 1
-    return count

@@ -39,7 +39,7 @@ def refined(
         Sample up to which may be heard, as right context.
     """
     grid, (first, end) = setup.grid, frames
-    floor = -(-hearing.start // grid.hop)
+    floor = hearing.first_frame
     start = int(max(first, floor, end - grid.frames_in(setup.refine_s)))
     kept = tuple(w for w in committed if start > first and w.start_s < grid.seconds(start))
     kept_s = kept[-1].end_s if kept else 0.0

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptlab.edits import align_words
+from ptlab.edits import align_words, common_beginning
 from ptlab.errors import PtlabError
 from ptlab.metrics import PairedComparison, paired_comparison, wer
 from ptlab.stream_events import Commit, Final, Partial
@@ -221,10 +221,7 @@ def _shown(log: StreamLog) -> Iterator[list[list[str]]]:
 
 
 def _erased(before: list[str], after: list[str]) -> int:
-    same = 0
-    while same < min(len(before), len(after)) and before[same] == after[same]:
-        same += 1
-    return len(before) - same
+    return len(before) - common_beginning([before, after])
 
 
 def _changed(before: list[str], after: list[str]) -> int:
