@@ -15,7 +15,7 @@ from ptlab.data import Corpus
 from ptlab.errors import AudioError, DataError, TextError
 from ptlab.finetune_data import as_corpus, frames_needed
 from ptlab.models import SpeechModel, load_model
-from ptlab.text import encode, normalize_text, writable_text
+from ptlab.text import VOCABULARY, encode, normalize_text, writable_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,15 +176,16 @@ def audit_data(
 
 
 def _look(corpus: Corpus, number: int, model: SpeechModel, max_s: float) -> dict[str, Any]:
-    """One row of the table."""
+    """One row of the table; a model without a head will get one for the course's tokens."""
     import pandas as pd
 
+    vocabulary = model.vocabulary or VOCABULARY
     clip = corpus.row(number)
     text = clip["text"] if isinstance(clip["text"], str) else ""  # NaN where a cell was empty
     row = {
         "id": str(clip["id"]),
         "text": text,
-        "label": normalize_text(text, model.vocabulary),
+        "label": normalize_text(text, vocabulary),
         "speaker": "" if pd.isna(clip.get("speaker")) else str(clip["speaker"]),
         "duration_s": 0.0, "sampling_rate": 0, "clipped": 0.0, "frames": 0, "needed": 0,
     }  # fmt: skip
@@ -196,13 +197,13 @@ def _look(corpus: Corpus, number: int, model: SpeechModel, max_s: float) -> dict
     row["duration_s"], row["sampling_rate"] = audio.duration_s, audio.original_sampling_rate
     row["clipped"] = float(np.mean(np.abs(audio.waveform) >= CLIPPED_LEVEL))
     row["frames"] = model.frames(samples)
-    row["needed"] = frames_needed(encode(row["label"], model.vocabulary))
-    row["dropped"], row["detail"] = _problem(row, audio.is_silent, model, max_s)
+    row["needed"] = frames_needed(encode(row["label"], vocabulary))
+    row["dropped"], row["detail"] = _problem(row, audio.is_silent, vocabulary, max_s)
     return row
 
 
 def _problem(
-    row: dict[str, Any], silent: bool, model: SpeechModel, max_s: float
+    row: dict[str, Any], silent: bool, vocabulary: tuple[str, ...], max_s: float
 ) -> tuple[str, str]:
     """Why a clip is dropped, as a word and in full; twice "" if it is kept."""
     if silent:
@@ -214,7 +215,7 @@ def _problem(
     if not row["text"].strip():
         return "no text", "the text is empty"
     try:
-        writable_text(row["text"], model.vocabulary)
+        writable_text(row["text"], vocabulary)
     except TextError as error:
         kind = "letters" if "cannot write" in str(error) else "no text"
         return kind, f"{row['text']!r}: {error}".rstrip(".")

@@ -26,6 +26,7 @@ from ptlab.finetune_augment import add_noise, augment_waveform, time_mask
 from ptlab.finetune_data import ByLength, Clips, as_corpus, frames_needed
 from ptlab.finetune_model import build_vocabulary, trainable_model
 from ptlab.finetune_settings import FinetuneSettings
+from ptlab.hidden_states import with_random_weights
 from ptlab.text import VOCABULARY, encode
 
 RATE = 16_000
@@ -123,6 +124,12 @@ class TestAudit:
     def test_clips_without_a_speaker_are_not_one_speaker(self, tiny_model):
         splits = {n: corpus_of([noise(1)], ["olá"], speaker=[np.nan]) for n in ("a", "b")}
         assert audit_data(splits, tiny_model).shared_speakers == ()
+
+    def test_an_encoder_is_audited_by_the_tokens_that_it_will_get(self, tiny_model):
+        splits = {"train": corpus_of([noise(1), noise(1)], ["olá", "Привет, мир"])}
+        audit = audit_data(splits, with_random_weights(tiny_model))
+        assert audit.frame.label.tolist()[0] == "olá"
+        assert audit.frame.dropped.tolist() == ["", "letters"]
 
     def test_other_rates_are_told(self, tiny_model):
         slow = {"array": np.float32(noise(1)[:8000]), "sampling_rate": 8000}
