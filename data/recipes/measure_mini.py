@@ -41,12 +41,17 @@ def pink_noise(samples: int, seed: int) -> np.ndarray:
     return scipy.fft.irfft(spectrum, samples).astype(np.float32)
 
 
+def percent(value: float, low: float, high: float) -> list[float]:
+    """A rate and its interval in per cent."""
+    return [round(100 * v, 2) for v in (value, low, high)]
+
+
 def rates(references: list[str], hypotheses: list[str], voices: list[str] | None) -> dict:
     """WER and CER in per cent with intervals."""
     found: dict = {"clips": len(references)}
     for metric in ("wer", "cer"):
         i = bootstrap(references, hypotheses, metric=metric, groups=voices)
-        found[metric] = [round(100 * v, 2) for v in (i.value, i.low, i.high)]
+        found[metric] = percent(i.value, i.low, i.high)
     return found
 
 

@@ -20,6 +20,7 @@ import ctypes
 import json
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -196,13 +197,17 @@ def average_gradients(parameters: list[Tensor]) -> None:
         p.grad.copy_(part.view_as(p))
 
 
+def texts_of(model: Wav2Vec2ForCTC, waves: Iterable[np.ndarray]) -> list[str]:
+    """Greedy text of each waveform."""
+    with torch.inference_mode():
+        logits = (model(torch.from_numpy(normalize(wave))[None]).logits[0] for wave in waves)
+        return [decode(matrix.numpy()) for matrix in logits]
+
+
 def evaluate(model: Wav2Vec2ForCTC, rows: list[tuple[np.ndarray, str]]) -> dict[str, float]:
     """Greedy WER and CER of (waveform, text) rows."""
-    hypotheses, references = [], [text for _, text in rows]
-    with torch.inference_mode():
-        for wave, _ in rows:
-            logits = model(torch.from_numpy(normalize(wave))[None]).logits[0]
-            hypotheses.append(decode(logits.numpy()))
+    references = [text for _, text in rows]
+    hypotheses = texts_of(model, (wave for wave, _ in rows))
     print("   ", references[-1], "|", hypotheses[-1], flush=True)
     rates = error_rates(references, hypotheses)
     return {"wer": rates.wer, "cer": rates.cer}

@@ -30,12 +30,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fast_wav2vec2 import FastForward
+from measure_mini import percent
 from speech import frames_of
 from torch import Tensor
-from train_mini import keep_memory, new_model, time_mask
+from train_mini import keep_memory, new_model, texts_of, time_mask
 from transformers import AutoModel, Wav2Vec2ForCTC
 
-from ptlab import decode, load_corpus, normalize, normalize_text
+from ptlab import load_corpus, normalize, normalize_text
 from ptlab.data import Corpus
 from ptlab.metrics import bootstrap, paired_comparison
 from ptlab.text import encode
@@ -159,16 +160,6 @@ def ctc_loss(
     return loss / counts.sum()
 
 
-def transcribe(model: Wav2Vec2ForCTC, corpus: Corpus) -> list[str]:
-    """Greedy texts of all clips."""
-    found = []
-    with torch.inference_mode():
-        for i in range(len(corpus)):
-            wave = torch.from_numpy(normalize(corpus.audio(i).waveform))
-            found.append(decode(model(wave[None]).logits[0].numpy()))
-    return found
-
-
 def one_run(args: argparse.Namespace, test: Corpus, start: str, minutes: int, seed: int) -> dict:
     """Fine-tune and transcribe; what is kept of it."""
     source, began, train = args.sources[start], time.time(), load_corpus("train")
@@ -184,7 +175,7 @@ def one_run(args: argparse.Namespace, test: Corpus, start: str, minutes: int, se
         "clips": len(chosen),
         "losses": losses,
         "seconds": round(time.time() - began),
-        "hypotheses": transcribe(model, test),
+        "hypotheses": texts_of(model, (test.audio(i).waveform for i in range(len(test)))),
     }
 
 
@@ -217,7 +208,7 @@ def rates(references: list[str], hypotheses: list[str], voices: list[str]) -> di
     found = {}
     for metric in ("wer", "cer"):
         i = bootstrap(references, hypotheses, metric=metric, groups=voices)
-        found[metric] = [round(100 * v, 2) for v in (i.value, i.low, i.high)]
+        found[metric] = percent(i.value, i.low, i.high)
     return found
 
 
@@ -235,7 +226,7 @@ def differences(references: list[str], both: list[tuple], voices: list[str]) -> 
         d = paired_comparison(
             references * len(both), first, second, metric=metric, groups=voices * len(both)
         )
-        found[metric] = [round(100 * v, 2) for v in (d.difference, d.low, d.high)]
+        found[metric] = percent(d.difference, d.low, d.high)
     return found
 
 
