@@ -7,7 +7,9 @@ train split). New clips in the folders of ``--growing`` are picked up while the 
 process uses one thread (two threads in one process gain nothing here) and gradients are averaged.
 The schedule runs on the clock: warm-up, constant, then a linear fall over the last third, so that a
 busy machine gives a shorter training, not an unfinished one.
-A run writes ``checkpoint.pt`` every few minutes and goes on from it when started again.
+A run writes ``checkpoint.pt`` every few minutes and goes on from it when started again. Where the
+fall begins it also writes ``before_fall.pt``: as the ``checkpoint.pt`` of a new folder it lets a
+longer run go on at full rate, while weights that have fallen lose half an hour to a new rise.
 The loss is CTC plus a frame-wise phone cross-entropy on an inner layer, which gets the model over
 the plateau of blanks; its head is thrown away. Weights that ship are an exponential average.
 """
@@ -36,6 +38,7 @@ from ptlab import decode, error_rates, load_corpus, normalize, normalize_text
 from ptlab.text import VOCABULARY
 
 INNER_LAYER = 5  # where the phone loss is applied
+FALL = 0.35  # share of the time in which the learning rate falls
 MALLOC_M_TRIM_THRESHOLD, MALLOC_M_MMAP_MAX = -1, -4
 
 
@@ -175,8 +178,12 @@ class Schedule:
     def gone(self) -> float:
         return (time.time() - self.start) / self.total_s
 
+    @property
+    def falling(self) -> bool:
+        return self.gone > 1 - FALL
+
     def lr(self, step: int) -> float:
-        return min(1.0, (step + 1) / 150) * min(1.0, max(0.0, 1 - self.gone) / 0.35)
+        return min(1.0, (step + 1) / 150) * min(1.0, max(0.0, 1 - self.gone) / FALL)
 
     def phone_weight(self) -> float:
         return max(0.4, 1 - self.gone) if self.curriculum else 0.4
@@ -262,6 +269,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
     forward = FastForward(model, INNER_LAYER, args.dropout)
     step, audio_s = state.get("step", 0), state.get("audio_s", 0.0)
     window, saved, running = time.time(), time.time(), []
+    checkpoint, full_rate_kept = args.out / "checkpoint.pt", schedule.falling
 
     def draw():
         pool = more if rng.random() < (args.more_share if more else 0) else clips
@@ -301,16 +309,22 @@ def train(rank: int, args: argparse.Namespace) -> None:
                 flush=True,
             )
             window = now
+        if rank == 0 and schedule.falling and not full_rate_kept:
+            full_rate_kept = True
+            keep = args.out / "before_fall.pt"
+            save(keep, both, average, muon, adam, step, 0.0, audio_s)
         if time.time() - saved > args.save_every and rank == 0:
             saved = time.time()
             gone_s = schedule.gone * schedule.total_s
-            save(args.out, both, average, muon, adam, step, gone_s, audio_s)
+            save(checkpoint, both, average, muon, adam, step, gone_s, audio_s)
+            average.save_pretrained(args.out / "model")
             report(args.out, average, dev, step, audio_s)
             window = time.time()
         if step % 400 == 0:
             refresh(clips, args)
     if rank == 0:
-        save(args.out, both, average, muon, adam, step, schedule.total_s, audio_s)
+        save(checkpoint, both, average, muon, adam, step, schedule.total_s, audio_s)
+        average.save_pretrained(args.out / "model")
         report(args.out, average, dev, step, audio_s)
     dist.destroy_process_group()
 
@@ -337,7 +351,7 @@ def read_speech(folders: list[Path]) -> list:
     return parts + [c for f in corpora for c in read_corpus(f)]
 
 
-def save(out: Path, both, average, muon, adam, step: int, gone_s: float, audio_s: float) -> None:
+def save(path: Path, both, average, muon, adam, step: int, gone_s: float, audio_s: float) -> None:
     state = {
         "both": both.state_dict(),
         "average": average.state_dict(),
@@ -347,9 +361,8 @@ def save(out: Path, both, average, muon, adam, step: int, gone_s: float, audio_s
         "gone_s": gone_s,
         "audio_s": audio_s,
     }
-    torch.save(state, out / "checkpoint.tmp")
-    (out / "checkpoint.tmp").replace(out / "checkpoint.pt")
-    average.save_pretrained(out / "model")
+    torch.save(state, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
 
 
 def report(out: Path, average: nn.Module, dev: list, step: int, audio_s: float) -> None:
