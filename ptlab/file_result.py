@@ -43,7 +43,7 @@ class FileResult:
         What the file has; None where it could not be opened.
     was_resampled : bool
     load_s, model_s, total_s : float
-        Seconds of work: reading, the file's share of its mini-batches, and in all.
+        Seconds of work: reading, the file's share of its mini-batches (by all cores), and in all.
     windows : int
         Pieces in which the model heard it.
     error_type, message : str or None

@@ -68,7 +68,10 @@ def plan(lengths: Sequence[int], most_samples: float, most: float = math.inf) ->
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the model made of a waveform: log-probs (frames, vocab) or an error, and in how long."""
+    """What the model made of a waveform: log-probs (frames, vocab) or an error, and in how long.
+
+    ``seconds`` are those of all cores: while two mini-batches are run at once, each counts half.
+    """
 
     index: int
     log_probs: np.ndarray | None
@@ -153,12 +156,15 @@ class MiniBatches:
                 elif waiting and not running and (self.lanes == 1 or size > self.limit):
                     yield self._attempt(waveforms, waiting.pop())  # by all cores
                 elif waiting and len(running) < self.lanes and size <= self.limit:
-                    running.add(pool.submit(self._attempt, waveforms, waiting.pop()))
+                    share = 1 / self.lanes
+                    running.add(pool.submit(self._attempt, waveforms, waiting.pop(), share))
                 else:
                     done, running = wait(running, WAKE_S, FIRST_COMPLETED)
                     yield from (future.result() for future in done)
 
-    def _attempt(self, waveforms: Sequence[np.ndarray], batch: list[int]) -> _Attempt:
+    def _attempt(
+        self, waveforms: Sequence[np.ndarray], batch: list[int], share: float = 1.0
+    ) -> _Attempt:
         start, matrices, caught = time.perf_counter(), [], None
         try:
             matrices = self.model.log_probs([waveforms[i] for i in batch], batch_size=len(batch))
@@ -167,7 +173,7 @@ class MiniBatches:
             caught.__context__ = caught.__cause__ = None
         if caught and is_out_of_memory(caught):
             free_memory()
-        return _Attempt(batch, matrices, caught, time.perf_counter() - start)
+        return _Attempt(batch, matrices, caught, share * (time.perf_counter() - start))
 
     def _shrink(self, size: float, count: int) -> None:
         """What to do without after ``count`` waveforms, ``size`` samples, had no memory."""

@@ -413,7 +413,7 @@ def plot_reliability(
     ax.plot(100 * table.confidence, 100 * table.accuracy, "ko-", label="words, in equal bins")
     ax.set(xlim=(0, 100), ylim=(0, 102), aspect="equal")
     ax.set(xlabel="Mean confidence (%)", ylabel="Words that are right (%)")
-    ax.legend(loc="upper left", fontsize=LABEL_PT)
+    ax.legend(loc="best", fontsize=LABEL_PT)
     head = "Reliability of the confidence" if title is None else title
     ax.set_title(f"{head} (ECE {error:.1f} %, {len(scores)} words)", fontsize=11)
     return ax

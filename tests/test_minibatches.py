@@ -161,6 +161,23 @@ def test_seconds_are_shared_by_length():
     assert outcomes[1].seconds == pytest.approx(3 * outcomes[0].seconds)
 
 
+def test_seconds_of_lanes_do_not_count_twice(monkeypatch):
+    """Four mini-batches of 10 s by this clock, two at once, take 20 s of the cores."""
+    clock = threading.local()
+
+    class Slow(Tight):
+        def log_probs(self, waveforms, batch_size):
+            clock.now = getattr(clock, "now", 0) + 10
+            return super().log_probs(waveforms, batch_size)
+
+    now = SimpleNamespace(perf_counter=lambda: getattr(clock, "now", 0))
+    monkeypatch.setattr("ptlab.minibatches.time", now)
+    _, outcomes = run(Slow(1_000), [20] * 4, batch_s=40, lanes=2)
+    assert sum(o.seconds for o in outcomes) == 20
+    _, outcomes = run(Slow(1_000), [35], batch_s=40, lanes=2)  # alone, by all cores
+    assert outcomes[0].seconds == 10
+
+
 class Crowded(Tight):
     """Has room for so many samples in all lanes together, and sees how many are in use."""
 
