@@ -22,6 +22,15 @@ from ptlab.diagrams import plot_asr_overview, plot_pretraining, plot_receptive_f
 from ptlab.errors import PtlabError
 from ptlab.figures import LABEL_PT, WIDTH_IN, axes_or_new
 from ptlab.metrics import align_words, ece, reliability
+from ptlab.probe_plots import (
+    plot_det,
+    plot_frame_similarity,
+    plot_layer_sweep,
+    plot_layers,
+    plot_map,
+)
+from ptlab.runtime_plots import plot_runtimes, plot_sensitivity
+from ptlab.stream_plots import plot_flicker, plot_step_cost, plot_timeline, plot_tradeoff
 from ptlab.training_history import plot_training
 from ptlab.transfer_plots import plot_transfer
 
@@ -34,16 +43,27 @@ __all__ = [
     "plot_asr_overview",
     "plot_bars",
     "plot_confusions",
+    "plot_det",
     "plot_errors",
+    "plot_flicker",
+    "plot_frame_similarity",
     "plot_intervals",
+    "plot_layer_sweep",
+    "plot_layers",
     "plot_listening_order",
     "plot_log_probs",
+    "plot_map",
     "plot_padding",
     "plot_pretraining",
     "plot_receptive_field",
     "plot_reliability",
+    "plot_runtimes",
+    "plot_sensitivity",
     "plot_spectrogram",
+    "plot_step_cost",
     "plot_throughput",
+    "plot_timeline",
+    "plot_tradeoff",
     "plot_training",
     "plot_transfer",
     "plot_waveform",

@@ -15,7 +15,10 @@ from functools import lru_cache
 
 import numpy as np
 
-ESPEAK_VOICES = {"br": "pt-br", "pt": "pt"}
+ESPEAK_VOICES = {
+    "br": "pt-br", "pt": "pt",
+    "es": "es", "it": "it", "fr": "fr-fr", "en": "en-us", "hi": "hi", "ja": "ja",  # probe sets
+}  # fmt: skip
 # Kokoro writes these diphthongs and affricates with one letter (misaki's table).
 TIES = {
     "t^ʃ": "ʧ", "d^ʒ": "ʤ", "t^s": "ʦ", "d^z": "ʣ",
@@ -43,8 +46,8 @@ def phonemize(text: str, variety: str = "br") -> tuple[SpokenWord, ...]:
     ----------
     text : str
         One sentence. Hyphenated words (*fazê-lo*) are one word.
-    variety : {"br", "pt"}
-        Brazilian or European Portuguese.
+    variety : str
+        ``"br"`` or ``"pt"``, Brazilian or European Portuguese, or another of `ESPEAK_VOICES`.
     """
     spoken: list[SpokenWord] = []
     for words, pause in clauses(text):
@@ -161,6 +164,8 @@ def to_kokoro(ipa: str) -> str:
     for tie, symbol in TIES.items():
         ipa = ipa.replace(tie, symbol)
     ipa = unicodedata.normalize("NFC", ipa).translate(_PRECOMPOSED).replace("^", "")
+    ipa = "".join(c for c in ipa if c == "\u0303" or not unicodedata.combining(c))  # not Kokoro's
+    ipa = ipa.translate({ord("ä"): "a", ord("ʑ"): "ʒ"})  # Japanese
     return " ".join(ipa.replace("_", " ").replace("-", "").split())
 
 
