@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from ptlab import __version__
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add.set_defaults(run=_transcribe, parser=add)
     _add_batch(commands)
     _add_stream(commands)
+    _add_export(commands)
     commands.add_parser("models", help="list the models known by name").set_defaults(run=_models)
     info = commands.add_parser("info", help="versions, device, model and data: for a bug report")
     info.set_defaults(run=_info)
@@ -127,6 +129,15 @@ def _add_stream(commands: Any) -> None:
         )  # fmt: skip
     _add_model(add)
     add.set_defaults(run=_stream)
+
+
+def _add_export(commands: Any) -> None:
+    add = commands.add_parser("export", help="write a model as ONNX, which runs without torch")
+    add.add_argument("model", metavar="MODEL", help="name, folder or Hub id")
+    add.add_argument("out", metavar="OUT", type=Path, help="the folder to make")
+    add.add_argument("--int8", action="store_true", help="with matrices in 8 bits: smaller, faster")
+    add.add_argument("--overwrite", action="store_true", help="replace an exported model there")
+    add.set_defaults(run=_export)
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
@@ -185,6 +196,20 @@ def _stream(arguments: argparse.Namespace) -> int:
         packets = SoundStream(arguments.source)
         rate = packets.sampling_rate
     show_captions(recognizer.stream(packets, rate), sys.stdout)
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from ptlab.export import export_onnx
+    from ptlab.quantize import quantize
+
+    model, out, overwrite = arguments.model, arguments.out, arguments.overwrite
+    if not arguments.int8:
+        print(export_onnx(model, out, overwrite=overwrite))
+        return 0
+    with TemporaryDirectory() as folder:
+        whole = export_onnx(model, Path(folder, "float32"))
+        print(quantize(whole, out, overwrite=overwrite))
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -131,15 +132,10 @@ def compare(
     """
     corpus = as_corpus(split, "the split")
     pair = [Transcriber(model) for model in (before, after)]
-    letters = sorted({token.lower() for one in pair for token in one.model.vocabulary})
-    references = [normalize_text(_text(row), letters) for row in corpus]
-    chosen = [i for i, text in enumerate(references) if text]
-    if not chosen:
-        raise DataError("No clip of the split has a text to compare with.")
-    references = [references[i] for i in chosen]
+    chosen, references = normal_references(corpus, [one.model.vocabulary for one in pair])
     written = [hypotheses(one, corpus) for one in pair]
     texts = [[found[i].lower() for i in chosen] for found in written]
-    groups = _speakers(corpus, chosen)
+    groups = speakers_to_draw(corpus, chosen)
     options = {"groups": groups, "n_resamples": n_resamples, "seed": seed}
     rates = [
         bootstrap(references, found, metric=metric, **options)
@@ -166,11 +162,30 @@ def hypotheses(transcriber: Transcriber, corpus: Corpus) -> list[str]:
     return texts
 
 
+def normal_references(
+    corpus: Corpus, vocabularies: Iterable[Sequence[str]]
+) -> tuple[list[int], list[str]]:
+    """Numbers of the clips that have a text, and these texts in the letters of the vocabularies.
+
+    Raises
+    ------
+    DataError
+        If no clip has a text.
+    """
+    letters = sorted({token.lower() for tokens in vocabularies for token in tokens})
+    texts = [normalize_text(_text(row), letters) for row in corpus]
+    chosen = [i for i, text in enumerate(texts) if text]
+    if not chosen:
+        raise DataError("No clip of the split has a text to compare with.")
+    return chosen, [texts[i] for i in chosen]
+
+
 def _text(row: dict[str, Any]) -> str:
     return row["text"] if isinstance(row["text"], str) else ""
 
 
-def _speakers(corpus: Corpus, chosen: list[int]) -> list[str] | None:
+def speakers_to_draw(corpus: Corpus, chosen: list[int]) -> list[str] | None:
+    """Speakers of the chosen clips, for a bootstrap; None if they are too few for one."""
     if "speaker" not in corpus.frame:
         return None
     speakers = corpus.frame.speaker.iloc[chosen].astype(str).tolist()

@@ -1,7 +1,8 @@
-"""An exported graph with smaller weights: half precision for the disk, int8 for the disk and speed.
+"""An exported graph with smaller weights: half precision and int4 for the disk, int8 for speed too.
 
 Half precision changes how weights are stored; ONNX Runtime widens them when it loads the graph and
-computes in float32 as before: few CPUs would be faster in float16. int8 changes how matrices are
+computes in float32 as before: few CPUs would be faster in float16. int4 rounds the weights of
+matrix products, which are widened while they are multiplied. int8 changes how matrices are
 multiplied. Convolutions are left alone: with them in int8 the graph of XLSR-53 ran at 0.91 times
 the speed of float32, without them at 1.82 times (measured on its 315 M graph with random weights,
 two cores with AVX512-VNNI, clips of 5 s), and they hold 4 % of its weights.
@@ -11,10 +12,10 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,15 @@ from ptlab.export import (
     require_onnx,
     write_with_facts,
 )
+from ptlab.half_precision import store_in_half
+from ptlab.int4 import put_int4
 from ptlab.onnx_model import GRAPH, OnnxModel, load_onnx
+from ptlab.onnx_weights import OPERATORS, group_of, weighted_nodes, weights_of
 
 __all__ = ["quantize", "weight_groups"]
 
-METHODS = ("float16", "bfloat16", "int8_dynamic", "int8_static")
-OPERATORS = ("MatMul", "Conv")  # which have nearly all weights
+METHODS = ("float16", "bfloat16", "int8_dynamic", "int8_static", "int4")
 CALIBRATION_CLIPS = 32
-LARGEST_FLOAT16 = 65_504.0
-_LAYER = re.compile(r"(?:^|/)layers\.(\d+)/")
-_PARTS = ("feature_extractor", "feature_projection", "pos_conv_embed", "lm_head")
 
 
 def quantize(
@@ -64,9 +64,10 @@ def quantize(
         which halves the weights that int8 has left alone.
     path : path
         The folder to make.
-    method : {"int8_dynamic", "int8_static", "float16", "bfloat16"}
+    method : {"int8_dynamic", "int8_static", "int4", "float16", "bfloat16"}
         The range of the activations is found anew for every input (dynamic), or on calibration
-        clips once (static). float16 is finer, bfloat16 has the range of float32.
+        clips once (static). int4 rounds the weights of matrix products alone, 32 to a scale.
+        float16 is finer, bfloat16 has the range of float32.
     operators : sequence of {"MatMul", "Conv"}
         What int8 multiplies; half precision stores the weights of both.
     exclude : sequence of str
@@ -97,13 +98,18 @@ def quantize(
     --------
     >>> quantize("nowhere", "somewhere", "int3")
     Traceback (most recent call last):
-    ptlab.errors.ModelError: method='int3'; choose one of float16, bfloat16, int8_dynamic, int8_static.
+    ptlab.errors.ModelError: method='int3'; choose one of float16, bfloat16, int8_dynamic, int8_static, int4.
     """  # noqa: E501
     require_onnx()
     _check_options(method, operators, calibration)
     model = load_onnx(source, device="cpu")
-    graph, kinds = _graph(model), operators if method.startswith("int8") else OPERATORS
+    graph, kinds = _graph(model), operators_of(method, operators)
     nodes = _chosen(graph, model, kinds, exclude)
+    if method.startswith("int") and model.precision != "float32":
+        raise ModelError(
+            f"{model.name!r} has {model.precision} weights; {method} is made from the float32 "
+            "export."
+        )
     if method.startswith("int8"):
         options = {
             "per_channel": per_channel,
@@ -112,8 +118,11 @@ def quantize(
             "nodes_to_quantize": [node.name for node in nodes],
         }
         graph = _int8(graph, model, method, calibration, options)
+    elif method == "int4":
+        put_int4(graph, nodes, weights_of(graph))
     else:
-        _store(graph, nodes, method)
+        store_in_half(graph, nodes, method)
+    del graph.graph.value_info[:]  # shapes of inner tensors: 0.1 MB that ONNX Runtime finds itself
     kept = model.precision
     precision = method if kept == "float32" else f"{kept}+{method}"
     with new_folder(path, overwrite) as folder:
@@ -124,13 +133,24 @@ def quantize(
     return Export(Path(path).expanduser(), precision, size, difference)
 
 
-def weight_groups(source: str | os.PathLike) -> dict[str, int]:
+def operators_of(method: str, operators: Sequence[str]) -> Sequence[str]:
+    """The operators whose weights a method makes smaller, of those that int8 is asked for."""
+    if method == "int4":
+        return ["MatMul"]  # the one that ONNX Runtime multiplies in four bits
+    return operators if method.startswith("int8") else OPERATORS
+
+
+def weight_groups(
+    source: str | os.PathLike, operators: Sequence[str] = OPERATORS
+) -> dict[str, int]:
     """Groups of weights of an exported model that `quantize` can leave out, and their sizes.
 
     Parameters
     ----------
     source : path
         What `ptlab.export_onnx` has made.
+    operators : sequence of {"MatMul", "Conv"}
+        Whose weights are counted.
 
     Returns
     -------
@@ -145,9 +165,9 @@ def weight_groups(source: str | os.PathLike) -> dict[str, int]:
     """
     require_onnx()
     graph = _graph(load_onnx(source, device="cpu"))
-    weights, sizes = _weights(graph), {}
-    for node in _weighted(graph, OPERATORS):
-        group = _group(node.name)
+    weights, sizes = weights_of(graph), {}
+    for node in weighted_nodes(graph, operators):
+        group = group_of(node.name)
         sizes[group] = sizes.get(group, 0) + int(np.prod(weights[node.input[1]].dims))
     return sizes
 
@@ -167,96 +187,24 @@ def _graph(model: OnnxModel) -> Any:
     return onnx.load(model.path)
 
 
-def _weights(graph: Any) -> dict[str, Any]:
-    """Float32 weights by name."""
-    import onnx
-
-    return {i.name: i for i in graph.graph.initializer if i.data_type == onnx.TensorProto.FLOAT}
-
-
-def _weighted(graph: Any, operators: Sequence[str]) -> list[Any]:
-    """Nodes whose second input is a weight."""
-    weights = _weights(graph)
-    return [
-        n for n in graph.graph.node
-        if n.op_type in operators and len(n.input) > 1 and n.input[1] in weights
-    ]  # fmt: skip
-
-
-def _group(node: str) -> str:
-    layer = _LAYER.search(node)
-    if layer:
-        return f"layers.{layer.group(1)}"
-    return next((part for part in _PARTS if part in node), "other")
-
-
 def _chosen(
     graph: Any, model: OnnxModel, operators: Sequence[str], exclude: Sequence[str]
 ) -> list[Any]:
-    found = _weighted(graph, operators)
-    groups = dict.fromkeys(_group(n.name) for n in _weighted(graph, OPERATORS))
+    found = weighted_nodes(graph, operators)
+    groups = dict.fromkeys(group_of(n.name) for n in weighted_nodes(graph, OPERATORS))
     unknown = [e for e in ([exclude] if isinstance(exclude, str) else exclude) if e not in groups]
     if unknown:
         raise ModelError(
             f"No group {unknown[0]!r} of float32 weights to exclude, in a list; there are: "
             f"{', '.join(groups) or 'none'}."
         )
-    nodes = [n for n in found if _group(n.name) not in exclude]
+    nodes = [n for n in found if group_of(n.name) not in exclude]
     if not nodes:
         raise ModelError(
             f"Nothing to do: {model.name!r} has no float32 weights in {', '.join(operators)} that "
             f"are not excluded (its precision is {model.precision}). Quantize the float32 export."
         )
     return nodes
-
-
-# -- half precision
-
-
-def _store(graph: Any, nodes: list[Any], method: str) -> None:
-    """Put the nodes' weights in half precision, each behind a cast that has its old name."""
-    from onnx import TensorProto, helper
-
-    kind = TensorProto.FLOAT16 if method == "float16" else TensorProto.BFLOAT16
-    weights, casts = _weights(graph), []
-    for name in dict.fromkeys(node.input[1] for node in nodes):
-        half = _half(weights[name], kind, method)
-        graph.graph.initializer.remove(weights[name])
-        graph.graph.initializer.append(half)
-        casts.append(helper.make_node("Cast", [half.name], [name], name, to=TensorProto.FLOAT))
-    rest = list(graph.graph.node)
-    del graph.graph.node[:]
-    graph.graph.node.extend([*casts, *rest])
-
-
-def _half(weight: Any, kind: int, method: str) -> Any:
-    from onnx import helper, numpy_helper
-
-    values = numpy_helper.to_array(weight)
-    if method == "float16":
-        largest = float(np.abs(values).max(initial=0))
-        if largest > LARGEST_FLOAT16:
-            raise ModelError(
-                f"A weight of {largest:.3g} does not fit into float16, which ends at 65,504; use "
-                "method='bfloat16'."
-            )
-        content = values.astype("<f2").tobytes()
-    else:
-        content = bfloat16_bits(values).astype("<u2").tobytes()
-    name = f"{weight.name}_{method}"
-    return helper.make_tensor(name, kind, weight.dims, content, raw=True)
-
-
-def bfloat16_bits(values: np.ndarray) -> np.ndarray:
-    """Finite float32 numbers as bfloat16, the nearest and of two equally near the even one.
-
-    Examples
-    --------
-    >>> [hex(bits) for bits in bfloat16_bits(np.array([1.0, -2.0, 1.0 + 2**-8], np.float32))]
-    ['0x3f80', '0xc000', '0x3f80']
-    """
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
 # -- int8
@@ -267,10 +215,6 @@ def _int8(
 ) -> Any:
     from onnxruntime import quantization as ort
 
-    if model.precision != "float32":
-        raise ModelError(
-            f"{model.name!r} has {model.precision} weights; int8 is made from the float32 export."
-        )
     options["weight_type"] = ort.QuantType.QInt8
     if method == "int8_dynamic":
         return _written(lambda file: ort.quantize_dynamic(graph, file, **options))
@@ -325,7 +269,9 @@ class _Clips:
 
 
 def _calibration(model: OnnxModel, given: Any) -> Iterator[dict[str, np.ndarray]]:
-    sounds = _sounds(load_corpus("dev") if given is None else given, given is None)
+    sounds = list(given) if given is not None and not isinstance(given, Corpus) else [
+        corpus.audio(i) for corpus in [calibration_clips(given)] for i in range(len(corpus))
+    ]  # fmt: skip
     waves = (load_audio(s, target_rate=model.sampling_rate).waveform for s in sounds)
     inputs = [model.inputs([w]) for w in waves if model.frames(len(w))]
     if not inputs:
@@ -333,14 +279,21 @@ def _calibration(model: OnnxModel, given: Any) -> Iterator[dict[str, np.ndarray]
     return iter(inputs)
 
 
-def _sounds(given: Any, few: bool) -> list[Any]:
-    if not isinstance(given, Corpus):
-        return list(given)
+def calibration_clips(given: Corpus | None) -> Corpus:
+    """The corpus itself, or some clips of the dev split from its beginning to its end.
+
+    Raises
+    ------
+    DataError
+        If clips of a test split are among them.
+    """
+    if given is None:
+        dev = load_corpus("dev")
+        chosen = dev.frame.iloc[:: max(1, len(dev) // CALIBRATION_CLIPS)][:CALIBRATION_CLIPS]
+        return replace(dev, frame=chosen.reset_index(drop=True))
     if "split" in given.frame and (given.frame.split == "test").any():
         raise DataError(
             "The calibration clips are from the test split, which then says nothing about new "
             "speech; use load_corpus('dev')."
         )
-    step = max(1, len(given) // CALIBRATION_CLIPS) if few else 1
-    chosen = range(0, len(given), step)
-    return [given.audio(i) for i in (chosen[:CALIBRATION_CLIPS] if few else chosen)]
+    return given

@@ -113,6 +113,24 @@ def test_the_command_runs_on_it(made, torch_model, clips, capsys):
     assert capsys.readouterr().out.strip() == Transcriber(torch_model).transcribe(file).text
 
 
+def test_the_command_writes_what_the_package_writes(tiny_folder, tmp_path, capsys):
+    for options, precision in ([], "float32"), (["--int8"], "int8_dynamic"):
+        out = tmp_path / precision
+        assert cli.main(["export", str(tiny_folder), str(out), *options]) == 0
+        assert capsys.readouterr().out.startswith(f"{precision}: {precision}, ")
+        assert load_model(out).precision == precision
+    assert cli.main(["export", str(tiny_folder), str(out), "--int8"]) == 1
+    assert "there already" in capsys.readouterr().err
+    assert cli.main(["export", str(tiny_folder), str(out), "--overwrite"]) == 0
+    assert load_model(out).precision == "float32"
+
+
+def test_a_graph_loads_under_any_name(made, model, clips, tmp_path):
+    shutil.copy(made[0].folder / "model.onnx", tmp_path / "mini.int8.onnx")
+    renamed, file = load_model(tmp_path / "mini.int8.onnx"), sounds(clips)[0]
+    assert Transcriber(renamed).transcribe(file).text == Transcriber(model).transcribe(file).text
+
+
 def test_odd_lengths_alone_and_padded_are_checked(torch_model, model):
     lengths = [len(c) for c in check_clips(torch_model)]
     assert min(lengths) == torch_model.receptive_field

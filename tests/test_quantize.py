@@ -11,9 +11,12 @@ from ptlab.ctc import greedy_path
 from ptlab.data import load_corpus
 from ptlab.errors import DataError, ModelError
 from ptlab.export import Export, export_onnx
+from ptlab.half_precision import bfloat16_bits
+from ptlab.int4 import packed_blocks, put_int4
 from ptlab.models import load_model
 from ptlab.onnx_model import OnnxModel
-from ptlab.quantize import METHODS, bfloat16_bits, quantize, weight_groups
+from ptlab.onnx_weights import weights_of
+from ptlab.quantize import METHODS, quantize, weight_groups
 from ptlab.transcribe import Transcriber
 
 onnx = pytest.importorskip("onnx", reason="quantizing ONNX files: pip install 'ptlab[export]'")
@@ -86,7 +89,7 @@ def test_the_folder_loads_runs_and_writes_nearly_the_same(mini, made, clips, met
         greedy_path(a) == greedy_path(b)
         for a, b in zip(mini.load().log_probs(clips), model.log_probs(clips), strict=True)
     ]
-    assert np.concatenate(same).mean() > 0.95
+    assert np.concatenate(same).mean() > (0.85 if method == "int4" else 0.95)
 
 
 def test_sizes_are_what_the_bits_say(mini, made):
@@ -100,6 +103,8 @@ def test_sizes_are_what_the_bits_say(mini, made):
     assert made("bfloat16").size_bytes == pytest.approx(rest + 2 * total, rel=0.01)
     expected = rest + (total - convolutions) + 4 * convolutions
     assert made("int8_dynamic").size_bytes == pytest.approx(expected, rel=0.04)
+    matrices = (4 + 32 / 32) / 8 * (total - convolutions)  # 32 weights share a scale of 32 bits
+    assert made("int4").size_bytes == pytest.approx(rest + matrices + 4 * convolutions, rel=0.01)
 
 
 def test_groups_are_the_weights_of_torch(mini):
@@ -263,6 +268,52 @@ def tiny_of(export):
     return load_model(export.load().facts["source"], device="cpu")
 
 
+# -- int4
+
+
+@pytest.mark.parametrize("rows", [64, 50])  # 50: the last block is not full
+def test_int4_is_a_product_with_the_weights_that_its_codes_stand_for(rows, tmp_path):
+    """ONNX Runtime reads (code - 8) * scale; no weight is further off than its block's scale."""
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((rows, 7)).astype(np.float32)
+    sound = rng.standard_normal((3, rows)).astype(np.float32)
+    codes, scales = packed_blocks(weight)
+    low_high = np.stack([codes & 15, codes >> 4], axis=-1).reshape(7, -1, 32).astype(float)
+    meant = ((low_high - 8) * scales[..., None]).reshape(7, -1).T[:rows].astype(np.float32)
+    room = np.repeat(np.abs(scales), 32, axis=1).T[:rows]
+    assert (np.abs(weight - meant) <= 1.0001 * room).all()
+    assert (
+        np.abs(weight - meant).mean() < 0.3 * room.mean()
+    )  # mostly half a step, at the end a whole
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], "product")
+    graph = helper.make_graph(
+        [node], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (3, rows))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (3, 7))],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )  # fmt: skip
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    put_int4(proto, list(proto.graph.node), weights_of(proto))
+    onnx.save(proto, tmp_path / "int4.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "int4.onnx", None, ["CPUExecutionProvider"])
+    assert session.run(None, {"x": sound})[0] == pytest.approx(sound @ meant, abs=1e-4)
+
+
+def test_int4_takes_matrices_and_what_it_leaves_can_be_halved(mini, made, clips, tmp_path):
+    linear, convolutions = linears_and_convolutions(load_model("mini", device="cpu"))
+    assert count(made("int4"), "MatMulNBits") == len(linear)
+    assert count(made("int4"), "Conv") == len(convolutions)
+    both = quantize(made("int4"), tmp_path / "both", "float16")
+    assert both.precision == "int4+float16" and both.size_bytes < made("int4").size_bytes
+    some = quantize(mini, tmp_path / "some", "int4", exclude=["lm_head"])
+    assert count(some, "MatMulNBits") == len(linear) - 1
+    with pytest.raises(ModelError, match="has int8_dynamic weights; int4 is made from the float32"):
+        quantize(quantize(mini, tmp_path / "int8", exclude=["lm_head"]), tmp_path / "x", "int4")
+
+
 # -- what goes wrong
 
 
@@ -278,8 +329,8 @@ def test_calibration_clips_are_checked(tiny, tmp_path):
 
 def test_options_that_do_not_fit_are_told(tiny, tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(ModelError, match="method='int4'; choose one of float16"):
-        quantize(tiny, out, "int4")
+    with pytest.raises(ModelError, match="method='int3'; choose one of float16"):
+        quantize(tiny, out, "int3")
     for operators in ("MatMul", [], ["Gemm"]):
         with pytest.raises(ModelError, match="choose from MatMul, Conv, in a list"):
             quantize(tiny, out, operators=operators)
@@ -294,7 +345,7 @@ def test_options_that_do_not_fit_are_told(tiny, tmp_path):
 
 def test_weights_are_quantized_once(tiny, tmp_path):
     half = quantize(tiny, tmp_path / "half", "float16", exclude=["lm_head"])
-    with pytest.raises(ModelError, match="has float16 weights; int8 is made from the float32"):
+    with pytest.raises(ModelError, match="float16 weights; int8_dynamic is made from the float32"):
         quantize(half, tmp_path / "out")
     whole = quantize(half, tmp_path / "whole", "float16")
     with pytest.raises(ModelError, match=r"Nothing to do.*precision is float16\+float16"):

@@ -1,0 +1,181 @@
+"""Does a smaller or faster model write the same? Log-probs, frames, words, and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ptlab import ctc
+from ptlab.audio import load_audio
+from ptlab.comparison import normal_references, speakers_to_draw
+from ptlab.data import Corpus
+from ptlab.errors import ModelError
+from ptlab.metrics import PairedComparison, error_rates, paired_comparison
+from ptlab.transcribe import Transcriber
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Likeness", "heard", "likeness", "quality", "verdict"]
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How near the log-probs of two models are, over the frames of a clip or of many.
+
+    Attributes
+    ----------
+    frames : int
+    same : int
+        Frames in which both find the same token most probable.
+    apart : float
+        Sum over the frames of the difference in log-probability, of the token that the first
+        model finds most probable.
+    """
+
+    frames: int
+    same: int
+    apart: float
+
+    @property
+    def agreement(self) -> float:
+        """Share of frames with the same best token."""
+        return self.same / self.frames if self.frames else 1.0
+
+    @property
+    def difference(self) -> float:
+        """Mean difference in log-probability; the others' that no text is made of do not count."""
+        return self.apart / self.frames if self.frames else 0.0
+
+    def __add__(self, other: Likeness) -> Likeness:
+        return Likeness(
+            self.frames + other.frames, self.same + other.same, self.apart + other.apart
+        )
+
+
+def likeness(first: np.ndarray, second: np.ndarray) -> Likeness:
+    """Compare log-probs ``(frames, vocab)`` of two models for one clip.
+
+    Raises
+    ------
+    ModelError
+        If their shapes differ.
+
+    Examples
+    --------
+    >>> first = np.log([[0.8, 0.2], [0.5, 0.5]])
+    >>> second = np.log([[0.4, 0.6], [0.5, 0.5]])
+    >>> found = likeness(first, second)  # log 0.8 - log 0.4 = 0.69 in one frame of two
+    >>> found.agreement, round(found.difference, 3)
+    (0.5, 0.347)
+    """
+    if first.shape != second.shape:
+        raise ModelError(
+            f"Log-probs of shapes {first.shape} and {second.shape}: the models have not the same "
+            "grid of frames or vocabulary, and are not two forms of one model."
+        )
+    best = first.argmax(axis=-1)[:, None]
+    gaps = np.take_along_axis(np.abs(first - second), best, axis=-1)
+    return Likeness(len(first), int((second.argmax(axis=-1)[:, None] == best).sum()), gaps.sum())
+
+
+def heard(transcriber: Transcriber, corpus: Corpus) -> list[np.ndarray]:
+    """Log-probs of every clip of a corpus."""
+    from tqdm.auto import tqdm
+
+    model, found = transcriber.model, []
+    for row in tqdm(corpus, f"hearing by {model.name}", len(corpus), leave=False, delay=5):
+        source = row["audio"] if "audio" in row else row["file"]
+        audio = load_audio(source, target_rate=model.sampling_rate)
+        found.append(transcriber.log_probs(audio.waveform)[0])
+    return found
+
+
+def verdict(difference: PairedComparison, margin: float) -> str:
+    """What an interval of the difference says about a margin that may be lost.
+
+    Examples
+    --------
+    >>> verdict(PairedComparison(0.001, -0.002, 0.004, 0.5), margin=0.005)
+    'not worse'
+    >>> verdict(PairedComparison(0.001, -0.020, 0.022, 0.9), margin=0.005)
+    'not shown'
+    """
+    if difference.high <= margin:
+        return "not worse"
+    return "worse" if difference.low > margin else "not shown"
+
+
+def quality(
+    transcribers: Mapping[str, Transcriber], corpus: Corpus, margin: float, **resampling: Any
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Compare each model with the first: a row a model, and a row for each model and clip."""
+    import pandas as pd
+
+    first = next(iter(transcribers.values()))
+    chosen, references = normal_references(
+        corpus, [t.model.vocabulary for t in transcribers.values()]
+    )
+    clips = Corpus(corpus.name, corpus.frame.iloc[chosen].reset_index(drop=True), corpus.root)
+    groups = speakers_to_draw(corpus, chosen)
+    standard, rows, details, before = heard(first, clips), [], [], None
+    for name, transcriber in transcribers.items():
+        matrices = standard if transcriber is first else heard(transcriber, clips)
+        near = [likeness(a, b) for a, b in zip(standard, matrices, strict=True)]
+        model = transcriber.model
+        texts = [ctc.decode(m, model.vocabulary, model.blank).lower() for m in matrices]
+        before = before or texts
+        differences = {
+            metric: paired_comparison(references, before, texts, metric=metric, groups=groups,
+                                      **resampling)
+            for metric in ("wer", "cer")
+        }  # fmt: skip
+        rows.append(_summary(name, near, references, texts, differences))
+        rows[-1]["verdict"] = "reference" if transcriber is first else verdict(
+            differences["wer"], margin
+        )  # fmt: skip
+        details += _clips(name, clips, near, references, texts, model)
+    return pd.DataFrame(rows).set_index("model"), pd.DataFrame(details)
+
+
+def _summary(
+    name: str,
+    near: list[Likeness],
+    references: list[str],
+    texts: list[str],
+    differences: dict[str, PairedComparison],
+) -> dict[str, Any]:
+    rates, total = error_rates(references, texts), sum(near, Likeness(0, 0, 0.0))
+    row = {"model": name, "difference": total.difference, "agreement": total.agreement}
+    for metric, found in differences.items():
+        row |= {
+            metric: getattr(rates, metric), f"{metric}_change": found.difference,
+            f"{metric}_low": found.low, f"{metric}_high": found.high,
+        }  # fmt: skip
+    return row
+
+
+def _clips(
+    name: str,
+    clips: Corpus,
+    near: list[Likeness],
+    references: list[str],
+    texts: list[str],
+    model: Any,
+) -> list[dict[str, Any]]:
+    rows = []
+    for identity, close, reference, text in zip(
+        clips.frame.id, near, references, texts, strict=True
+    ):
+        rates = error_rates(reference, text)
+        errors = rates.substitutions + rates.deletions + rates.insertions
+        rows.append({
+            "model": name, "id": identity, "length_s": close.frames * model.hop
+            / model.sampling_rate, "frames": close.frames, "same": close.same,
+            "apart": close.apart, "words": rates.words, "errors": errors,
+            "reference": reference, "text": text,
+        })  # fmt: skip
+    return rows

@@ -1,0 +1,133 @@
+"""What exported models cost, and how well they write: the figures that notebook 06 shows.
+
+    python tests/benchmarks/bench_export.py                 an idle machine, 20 minutes on 2 cores,
+                                                            12 GB of memory
+    python tests/benchmarks/bench_export.py --only mini     every test clip, by every form of mini
+    python tests/benchmarks/bench_export.py --only full     XLSR-53 at full size, random weights
+    python tests/benchmarks/bench_export.py --quick         a small network: only whether it works
+
+Results go to data/results/export.json, a part at a time. At full size the weights are random, which
+changes no cost, so that only costs are measured there: size, loading, memory, speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "data" / "results" / "export.json"
+SECTIONS = ("mini", "full")
+
+
+def forms(model: str | Path, folder: Path, *, bfloat16: bool) -> dict[str, Any]:
+    """A model in all forms that are compared: name -> options of load_model."""
+    from ptlab.data import load_corpus
+    from ptlab.export import export_onnx
+    from ptlab.quantize import calibration_clips, quantize
+
+    whole = export_onnx(model, folder / "float32")
+    few = load_corpus("dev").filter(id=list(calibration_clips(None).frame.id[::8]))
+    ways: dict[str, dict[str, Any]] = {
+        "float16": {"method": "float16"},
+        "int8 dynamic": {"method": "int8_dynamic"},
+        "int8 static": {"method": "int8_static", "calibration": few},
+        "int8, convolutions too": {"operators": ["MatMul", "Conv"]},
+        "int4": {"method": "int4"},
+    }
+    named: dict[str, Any] = {"torch float32": {"name_or_path": str(model), "dtype": "float32"}}
+    if bfloat16:
+        named["torch bfloat16"] = {"name_or_path": str(model), "dtype": "bfloat16"}
+    named["ONNX float32"] = str(whole.folder)
+    for name, options in ways.items():
+        print(quantize(whole, folder / name, **options), flush=True)
+        named[name] = str(folder / name)
+    both = quantize(folder / "int4", folder / "int4 and float16", "float16")
+    return named | {"int4 and float16": str(both.folder)}
+
+
+def measure(section: str, folder: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """Costs of all forms of a model; for mini, what they write as well."""
+    from ptlab.data import load_corpus
+    from ptlab.machine import this_machine
+    from ptlab.models import load_model
+    from ptlab.runtimes import compare_runtimes, measure_costs
+
+    bfloat16 = bool({"avx512_bf16", "amx_bf16", "bf16"} & set(this_machine().flags))
+    model = "mini" if section == "mini" else full_size(folder / "xlsr-53", given.quick)
+    models = forms(model, folder, bfloat16=bfloat16)
+    options = {"lengths_s": given.lengths, "threads": given.threads, "rounds": given.rounds}
+    found: dict[str, Any] = {}
+    if section == "mini":
+        test = load_corpus("test")
+        clips = test.filter(id=list(test.frame.id[: 4 if given.quick else None]))
+        compared = compare_runtimes(models, clips, **options)
+        costs, found["margin"] = compared.costs, compared.margin
+        found["quality"] = compared.quality.reset_index().to_dict("records")
+        found["clips"] = len(clips)
+    else:
+        costs = measure_costs(models, **options)
+    print(f"{compared if section == 'mini' else costs}\n", flush=True)
+    return found | {
+        "parameters": load_model(model, device="cpu").num_parameters,
+        "models": costs.models.reset_index().to_dict("records"),
+        "speeds": costs.speeds.to_dict("records"),
+        "rounds": costs.rounds, "machine": asdict(costs.machine), "versions": versions(),
+    }  # fmt: skip
+
+
+def full_size(folder: Path, quick: bool) -> Path:
+    """The architecture of XLSR-53 with random weights; a tiny one to try this file."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from conftest import save_tiny
+    from test_full_size import XLSR_53
+
+    return save_tiny(folder, **({} if quick else XLSR_53))
+
+
+def versions() -> dict[str, str]:
+    packages = ("torch", "transformers", "onnxruntime", "onnx", "numpy")
+    return {"python": platform.python_version()} | {p: version(p) for p in packages}
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--lengths", nargs="+", type=float, default=[2, 5, 15, 30])
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="only whether it works")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="default: %(default)s")
+    return parser.parse_args()
+
+
+def main() -> None:
+    given = options()
+    if given.quick:
+        given.lengths, given.threads, given.rounds = [0.5], [1], 1
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
+        print(f"beware: the load is {os.getloadavg()[0]:.1f}, and speeds are worth nothing then")
+    for section in given.only:
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            found = measure(section, Path(folder), given)
+        kept = json.loads(given.out.read_text("utf-8")) if given.out.is_file() else {}
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(kept | {section: found}, indent=1, ensure_ascii=False)
+        given.out.write_text(text + "\n", "utf-8")
+        print(f"{section}: {time.perf_counter() - start:.0f} s\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
