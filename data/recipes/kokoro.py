@@ -20,7 +20,8 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,14 @@ class Kokoro:
             self._styles[name] = np.fromfile(path, np.float32).reshape(510, 256)
         return self._styles[name]
 
-    def synthesize(self, text: str, voice: str, speed: float = 1.0, variety: str = "br") -> Speech:
+    def synthesize(
+        self,
+        text: str,
+        voice: str,
+        speed: float = 1.0,
+        variety: str = "br",
+        accent: Callable[[str], str] = str,
+    ) -> Speech:
         """Speak a sentence and say when each word and phone was spoken.
 
         Parameters
@@ -161,8 +169,11 @@ class Kokoro:
             1.25 is a quarter faster.
         variety : {"br", "pt"}
             Whose phonemes espeak-ng gives.
+        accent : callable
+            What becomes of the symbols of a word.
         """
         words = phonemes.phonemize(text, variety)
+        words = tuple(replace(word, symbols=accent(word.symbols)) for word in words)
         symbols = " ".join(word.symbols + word.pause for word in words)
         if not 0 < len(symbols) <= 509:
             raise ValueError(f"{len(symbols)} tokens; Kokoro takes 1 to 509: split {text!r}")
