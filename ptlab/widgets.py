@@ -25,6 +25,7 @@ __all__ = ["Recorder", "recorder", "transcribe_widget", "uploaded_files", "uploa
 
 logger = logging.getLogger("ptlab")
 
+ASSETS = Path(__file__).parent / "assets"
 MAX_RECORDING_S = 60.0
 SOUND_FILES = "audio/*,video/*,.wav,.flac,.ogg,.opus,.mp3,.m4a,.webm"
 _STYLE = """
@@ -45,7 +46,7 @@ class Recorder(anywidget.AnyWidget):
         What is shown beside the button; ``error`` is empty if nothing went wrong.
     """
 
-    _esm = (Path(__file__).parent / "assets" / "recorder.js").read_text("utf-8")
+    _esm = "".join((ASSETS / name).read_text("utf-8") for name in ("microphone.js", "recorder.js"))
     _css = _STYLE
     max_s = traitlets.Float(MAX_RECORDING_S).tag(sync=True)
     status = traitlets.Unicode("Press record and speak.").tag(sync=True)

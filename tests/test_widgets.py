@@ -6,7 +6,6 @@ import io
 import json
 import shutil
 import subprocess
-from pathlib import Path
 
 import ipywidgets
 import numpy as np
@@ -20,7 +19,7 @@ from ptlab.models import load_model
 from ptlab.transcribe import Transcriber
 from ptlab.widgets import recorder, transcribe_widget, uploaded_files, uploader
 
-RECORDER = (Path(widgets.__file__).parent / "assets" / "recorder.js").read_text("utf-8")
+RECORDER = widgets.Recorder._esm  # the script that the browser gets
 
 
 def wav(waveform):

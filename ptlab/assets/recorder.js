@@ -1,25 +1,8 @@
 // Records the microphone and sends it to Python as a WAV file: 16 kHz, mono, 16 bits.
 const RATE = 16000; // Hz
 const PART = 500000; // characters a message: notebook servers refuse very large ones
-const ADVICE = "Upload a file instead, or";
-const REASONS = {
-  NotAllowedError: `The browser did not allow the microphone. ${ADVICE} allow it in the address bar and try again.`,
-  NotFoundError: `The browser found no microphone. ${ADVICE} connect one and try again.`,
-  NotReadableError: `The microphone is in use by another program. ${ADVICE} close that one and try again.`,
-  InsecureError: `The microphone needs a page on https or localhost. ${ADVICE} open the notebook that way.`,
-  EmptyError: `Nothing was recorded. ${ADVICE} speak for a second or more before you press stop.`,
-};
-
-function failure(name) {
-  return Object.assign(new Error(REASONS[name]), { name });
-}
-
-function openMicrophone() {
-  if (!navigator.mediaDevices?.getUserMedia) throw failure("InsecureError");
-  // Echo and noise filters are made for calls and take speech away.
-  const audio = { echoCancellation: false, noiseSuppression: false };
-  return navigator.mediaDevices.getUserMedia({ audio });
-}
+REASONS.EmptyError =
+  "Nothing was recorded. Speak for a second or more before you press stop.";
 
 async function toSamples(blob) {
   if (!blob.size) throw failure("EmptyError");
@@ -45,10 +28,7 @@ function encodeWav(samples) {
   view.setUint16(34, 16, true); // bits a sample
   letters(36, "data");
   view.setUint32(40, 2 * samples.length, true);
-  samples.forEach((x, i) => {
-    const clipped = Math.max(-1, Math.min(1, x));
-    view.setInt16(44 + 2 * i, Math.round(clipped * 32767), true);
-  });
+  writePcm(view, 44, samples);
   return new Blob([view], { type: "audio/wav" });
 }
 
@@ -80,10 +60,6 @@ function record(stream, maxSeconds) {
   recorder.start();
   const timer = setTimeout(() => recorder.state === "recording" && recorder.stop(), 1000 * maxSeconds);
   return { done: done.finally(() => clearTimeout(timer)), stop: () => recorder.stop() };
-}
-
-function element(parent, tag, properties = {}) {
-  return parent.appendChild(Object.assign(document.createElement(tag), properties));
 }
 
 function render({ model, el }) {
@@ -132,7 +108,8 @@ function render({ model, el }) {
       await run();
     } catch (error) {
       release();
-      say("", REASONS[error.name] ?? `The recording failed: ${error.message}`);
+      const reason = REASONS[error.name] ?? `The recording failed: ${error.message}`;
+      say("", `${reason} Or upload a file.`);
     }
   };
   const show = () => (status.textContent = model.get("error") || model.get("status"));
