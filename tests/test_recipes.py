@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import doctest
 import importlib
 import json
@@ -22,6 +23,7 @@ DATA = data_dir()
 sys.path.insert(0, str(DATA / "recipes"))
 import augment  # noqa: E402
 import kokoro  # noqa: E402
+import make_domain  # noqa: E402
 import make_speech  # noqa: E402
 import opus  # noqa: E402
 import phonemes  # noqa: E402
@@ -33,10 +35,21 @@ import voices  # noqa: E402
 KEPT_FREE = set(voices.DEV) | set(voices.TEST)
 
 
-@pytest.mark.parametrize("name", ["make_espeak", "phonemes", "sentences", "voices"])
+@pytest.mark.parametrize("name", ["make_domain", "make_espeak", "phonemes", "sentences", "voices"])
 def test_examples_in_the_recipes(name: str) -> None:
     found = doctest.testmod(importlib.import_module(name))
     assert found.failed == 0 and found.attempted > 0
+
+
+def test_domain_keeps_voices_and_sentences_apart() -> None:
+    texts = (DATA / "recipes" / "pharmacy_br.txt").read_text("utf-8").splitlines()
+    rows = make_domain.plan(texts)
+    for column in ("speaker", "text"):
+        of_split = [{r[column] for r in rows if r["split"] == s} for s in ("train", "dev", "test")]
+        assert sum(map(len, of_split)) == len(set().union(*of_split))
+    with (DATA / "pharmacy" / "metadata.csv").open(encoding="utf-8") as table:
+        made = list(csv.DictReader(table))
+    assert [(r["text"], r["speaker"]) for r in made] == [(r["text"], r["speaker"]) for r in rows]
 
 
 # -- the fast forward of the training
@@ -535,13 +548,15 @@ def test_brazil_and_portugal_speak_differently() -> None:
     assert "ʧ" in br[1].symbols and "ʧ" not in pt[1].symbols  # noite
 
 
-@pytest.mark.parametrize("variety, count", [("br", 4_000), ("pt", 400)])
-def test_the_everyday_sentences_can_be_used_and_are_not_those_to_be_measured_on(
-    variety: str, count: int
+@pytest.mark.parametrize(
+    "name, count", [("everyday_br", 4_000), ("everyday_pt", 400), ("pharmacy_br", 119)]
+)
+def test_sentences_of_lists_can_be_used_and_are_not_those_to_be_measured_on(
+    name: str, count: int
 ) -> None:
     import sentences
 
-    lines = (DATA / "recipes" / f"everyday_{variety}.txt").read_text("utf-8").splitlines()
+    lines = (DATA / "recipes" / f"{name}.txt").read_text("utf-8").splitlines()
     assert len(lines) > count and len(set(lines)) == len(lines)
     assert not [line for line in lines if sentences.trouble(line)]
     kept_free = [t for split in ("dev", "test") for t in load_corpus(split).frame.text]

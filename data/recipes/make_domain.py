@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import opus
-from fast_kokoro import FastKokoro
 from make_corpus import COLUMNS
 from voices import describe
 
@@ -72,6 +71,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RECIPES.parent / "pharmacy")
     parser.add_argument("--cache", help="where Kokoro lies (default: $PTLAB_CACHE)")
     args = parser.parse_args()
+    from fast_kokoro import FastKokoro
+
     (args.out / "clips").mkdir(parents=True, exist_ok=True)
     kokoro = FastKokoro(args.cache)
     rows = plan((RECIPES / "pharmacy_br.txt").read_text("utf-8").splitlines())
