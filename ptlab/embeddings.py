@@ -122,6 +122,29 @@ class Embeddings(Sequence):
             raise PtlabError(f"pool={self.pool!r} has made one vector of all frames; use None.")
         return np.arange(self[number].shape[1]) * self.hop_s + self.receptive_field_s / 2
 
+    def at(self, number: int, seconds: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Frames of a recording whose centres are nearest to some moments.
+
+        Parameters
+        ----------
+        number : int
+        seconds : sequence of float (moments,)
+            Such as the middles of phones.
+
+        Returns
+        -------
+        ndarray (layers, moments, hidden)
+
+        Examples
+        --------
+        >>> found = embed(np.zeros(16_000, np.float32), "mini", [0, 1], sampling_rate=16_000)
+        >>> found.at(0, [0.0, 0.5, 9.0]).shape
+        (2, 3, 256)
+        """
+        times = self.times(number)
+        nearest = np.rint((np.asarray(seconds) - times[0]) / self.hop_s).astype(int)
+        return self[number][:, nearest.clip(0, len(times) - 1)]
+
     def audio(self, number: int) -> Audio:
         """The sound of a recording, at the model's rate."""
         content, _ = readable(self._sources.get(number).content, self._options["sampling_rate"])

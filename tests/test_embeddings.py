@@ -259,6 +259,12 @@ class TestInputs:
         want = ptlab.frame_times(found[1].shape[1])
         np.testing.assert_allclose(found.times(1), want)
 
+    def test_a_moment_has_the_frame_whose_centre_is_nearest(self, tiny_model, clips):
+        found = embed(clips, tiny_model, [0, 2], sampling_rate=RATE)
+        moments = np.random.default_rng(0).uniform(0, 0.53, 40)
+        nearest = np.abs(found.times(1)[:, None] - moments).argmin(axis=0)
+        assert np.array_equal(found.at(1, moments), found[1][:, nearest])
+
     def test_the_sound_and_the_same_by_another_model(self, tiny_model, clips, mini):
         found = embed(clips, tiny_model, 1, pool="mean", sampling_rate=RATE)
         assert np.array_equal(found.audio(1).waveform, clips[1])
