@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
+from matplotlib.textpath import TextPath
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["LABEL_PT", "WIDTH_IN", "axes_or_new"]
+__all__ = ["LABEL_PT", "WIDTH_IN", "axes_or_new", "axes_width_in", "text_width_pt"]
 
 WIDTH_IN = 9.0  # inches: 900 pixels at 100 dots an inch
 LABEL_PT = 9.0  # size of a word
@@ -28,3 +29,19 @@ def axes_or_new(ax: Axes | None, height_in: float, width_in: float = WIDTH_IN) -
     if ax is not None:
         return ax
     return plt.subplots(figsize=(width_in, height_in), layout="constrained")[1]
+
+
+def axes_width_in(ax: Axes) -> float:
+    """Width of the axes in inches."""
+    return ax.get_position().width * ax.figure.get_figwidth()
+
+
+def text_width_pt(text: str) -> float:
+    """Width of a word in points, drawn at ``LABEL_PT``.
+
+    Examples
+    --------
+    >>> text_width_pt(""), text_width_pt("mm") > text_width_pt("ll")
+    (0.0, True)
+    """
+    return float(TextPath((0, 0), text, size=LABEL_PT).get_extents().width) if text else 0.0

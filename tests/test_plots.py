@@ -11,7 +11,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch
 
-from ptlab import ctc, plots
+from ptlab import ctc, error_plots, plots, probe_plots, runtime_plots, stream_plots
 from ptlab.audio import load_audio
 from ptlab.errors import AlignmentError, PtlabError
 from ptlab.metrics import align_words, confusions, ece, reliability
@@ -93,7 +93,8 @@ def test_every_function_draws_on_the_axes_that_it_is_given(speechlike):
         plots.plot_transfer: ({"cells": [{"start": "a", "minutes": 1, "wer": [9, 8, 10]}]},),
     }
     on_two_axes = {"plot_training"}
-    assert {f.__name__ for f in calls} | on_two_axes == set(plots.__all__)
+    elsewhere = {n for room in (probe_plots, runtime_plots, stream_plots) for n in room.__all__}
+    assert {f.__name__ for f in calls} | on_two_axes | elsewhere == set(plots.__all__)
     for function, arguments in calls.items():
         figure, ax = plt.subplots()
         assert function(*arguments, ax=ax) is ax
@@ -337,7 +338,7 @@ def test_the_intervals_of_the_reliability_are_wilsons():
     """Against scipy's, which is another's code."""
     from scipy.stats import binomtest
 
-    low, high = plots._wilson(np.array([0.0, 0.3, 1.0]), np.array([10, 10, 10]))
+    low, high = error_plots._wilson(np.array([0.0, 0.3, 1.0]), np.array([10, 10, 10]))
     for k, a, b in zip((0, 3, 10), low, high, strict=True):
         interval = binomtest(k, 10).proportion_ci(0.95, "wilson")
         assert (a, b) == pytest.approx((interval.low, interval.high), abs=1e-4)
