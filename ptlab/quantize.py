@@ -66,7 +66,8 @@ def quantize(
         The folder to make.
     method : {"int8_dynamic", "int8_static", "int4", "float16", "bfloat16"}
         The range of the activations is found anew for every input (dynamic), or on calibration
-        clips once (static). int4 rounds the weights of matrix products alone, 32 to a scale.
+        clips once (static). The dynamic one is of all clips of a batch together, so that such
+        models are run clip by clip: texts do not depend on what else is in a batch. int4 rounds the weights of matrix products alone, 32 to a scale.
         float16 is finer, bfloat16 has the range of float32.
     operators : sequence of {"MatMul", "Conv"}
         What int8 multiplies; half precision stores the weights of both.
@@ -125,8 +126,11 @@ def quantize(
     del graph.graph.value_info[:]  # shapes of inner tensors: 0.1 MB that ONNX Runtime finds itself
     kept = model.precision
     precision = method if kept == "float32" else f"{kept}+{method}"
+    facts = model.facts | {"precision": precision}
+    if method == "int8_dynamic":  # one range for a whole batch: clips would change each other
+        facts["pads_exactly"] = False
     with new_folder(path, overwrite) as folder:
-        write_with_facts(graph, folder / GRAPH, model.facts | {"precision": precision})
+        write_with_facts(graph, folder / GRAPH, facts)
         copy_belongings(model.folder, folder)
         difference = check_parity(model, load_onnx(folder, device="cpu"))
         size = (folder / GRAPH).stat().st_size

@@ -70,7 +70,8 @@ def measure_costs(
     ----------
     models : mapping of str to model
         Name to show -> what `ptlab.load_model` takes: a name or path, or a mapping of its options
-        such as ``{"name_or_path": "mini", "dtype": "bfloat16"}``.
+        such as ``{"name_or_path": "mini", "dtype": "bfloat16"}``. On the CPU, unless they name
+        another ``device``.
     lengths_s : sequence of float
         Lengths of the clips, in seconds.
     threads : sequence of int
@@ -115,7 +116,8 @@ def load_options(model: Any) -> dict[str, Any]:
     {'name_or_path': 'mini', 'device': 'cpu'}
     """
     if isinstance(model, Mapping):
-        return {"device": "cpu", **model}
+        options = {"device": "cpu", **model}  # as text, for they go to another process
+        return {k: v if v is None else str(v) for k, v in options.items()}
     if not isinstance(model, str | os.PathLike):
         raise ModelError(
             f"A model of type {type(model).__name__}; every model is loaded in a process of its "

@@ -126,7 +126,7 @@ def _changes(ax: Axes, quality: Any, margin: float) -> None:
     )  # fmt: skip
     for row, text in enumerate(quality.verdict):
         ax.annotate(
-            text, (1, row), (-3, 9), xycoords=("axes fraction", "data"),
-            textcoords="offset points", ha="right", va="center", fontsize=LABEL_PT - 1,
+            text, (1, row), (4, 0), xycoords=("axes fraction", "data"),
+            textcoords="offset points", ha="left", va="center", fontsize=LABEL_PT,
         )  # fmt: skip
     ax.set(xlabel="WER, change (points)", title=f"Words; margin {100 * margin:g} points")

@@ -33,13 +33,6 @@ class Worker:
         Options of `ptlab.load_model`.
     threads : int
         That torch or ONNX Runtime may use.
-
-    Examples
-    --------
-    >>> with Worker({"name_or_path": "mini", "device": "cpu"}, threads=1) as worker:
-    ...     told, peak = worker.ask(samples=16_000), worker.ask()
-    >>> 0 < told["seconds"], 50 < peak["peak_mb"], worker.facts["load_s"] > 0
-    (True, True, True)
     """
 
     def __init__(self, model: dict[str, Any], threads: int):

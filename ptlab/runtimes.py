@@ -37,9 +37,11 @@ class RuntimeComparison:
         Disk, time to load, memory, and speed by length of clip and number of threads.
     quality : pandas.DataFrame
         A row a model: mean ``difference`` in log-probability and share of frames in ``agreement``
-        with the first model, ``wer`` and ``cer``, their changes with a 95 % interval, and the
-        ``verdict``: ``"not worse"`` if the interval of the WER's change ends within the margin,
-        ``"worse"`` if it begins beyond it, else ``"not shown"``.
+        with the first model, ``wer`` and ``cer``, their changes with a 95 % interval, in how many
+        clips the text is ``changed``, and the ``verdict``: ``"not worse"`` if the interval of the
+        WER's change ends within the margin, ``"worse"`` if it begins beyond it, else ``"not
+        shown"``. An interval ends at 3 / words or later (the rule of three): few clips without a
+        change show little.
     clips : pandas.DataFrame
         A row for each model and clip.
     margin : float
@@ -67,10 +69,9 @@ class RuntimeComparison:
         """
         speeds = self.costs.speeds
         for column, value in (("length_s", length_s), ("threads", threads)):
-            if value is not None and value not in set(speeds[column]):
-                raise ModelError(
-                    f"{column}={value} was not measured; {sorted(set(speeds[column]))}."
-                )
+            measured = sorted(set(speeds[column]))
+            if value is not None and value not in measured:
+                raise ModelError(f"{column}={value} was not measured; choose from {measured}.")
             speeds = speeds if value is None else speeds[speeds[column] == value]
         table = speeds.pivot(index="model", columns=["threads", "length_s"], values="rtf")
         ratios = table.loc[self.reference] / table.loc[self.quality.index]
@@ -160,17 +161,14 @@ def compare_runtimes(
 
     Examples
     --------
-    >>> import ptlab
-    >>> clips = ptlab.load_corpus("dev").filter(speaker="pm_santa", domain="travel")
-    >>> models = {"float32": "mini", "again": "mini"}
-    >>> both = compare_runtimes(models, clips, lengths_s=[0.5], threads=[1], rounds=1)
-    >>> both.quality.loc["again", ["agreement", "wer_change", "verdict"]].tolist()
-    [1.0, 0.0, 'not worse']
+    >>> compare_runtimes({"PyTorch": "mini", "int8": "runs/int8"}, "mine/test.csv", margin=-1)
+    Traceback (most recent call last):
+    ptlab.errors.ModelError: margin=-1; expected the WER that may be lost, such as 0.005.
     """
     if margin < 0:
         raise ModelError(f"margin={margin}; expected the WER that may be lost, such as 0.005.")
     corpus = as_corpus(split, "the split")
     costs = measure_costs(models, lengths_s=lengths_s, threads=threads, rounds=rounds, start=start)
-    transcribers = {n: Transcriber(load_model(**load_options(m))) for n, m in models.items()}
+    transcribers = ((n, Transcriber(load_model(**load_options(m)))) for n, m in models.items())
     rows, clips = quality(transcribers, corpus, margin, n_resamples=n_resamples, seed=seed)
     return RuntimeComparison(costs, rows, clips, margin)

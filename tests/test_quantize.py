@@ -181,6 +181,18 @@ def test_dynamic_int8_multiplies_matrices_and_leaves_convolutions_alone(mini, ma
     assert (count(done, "Conv"), count(done, "ConvInteger")) == (len(convolutions), 0)
 
 
+def test_a_dynamic_range_is_that_of_a_clip_and_not_of_its_company(mini, made, clips):
+    """ONNX Runtime finds one range for a whole batch, so that a loud clip would coarsen others."""
+    model = made("int8_dynamic").load()
+    alone = [model.log_probs([clip])[0] for clip in clips]
+    together = model.log_probs(clips, batch_size=len(clips))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+    model.pads_exactly = True  # as its origin is
+    mixed = model.log_probs(clips, batch_size=len(clips))
+    assert max(np.abs(a - b).max() for a, b in zip(alone, mixed, strict=True)) > 0.01
+    assert mini.load().pads_exactly and made("int8_static").load().pads_exactly
+
+
 def test_int8_weights_are_the_nearest_on_a_scale_for_each_output(mini, made):
     """w = s q with s = max |w| / 127 over a column: no weight is further off than s / 2."""
     weights, found = arrays_of(mini), arrays_of(made("int8_dynamic"))
