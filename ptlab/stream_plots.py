@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib.pyplot as plt  # noqa: F401 (for the examples)
 import numpy as np
+from matplotlib.patheffects import withStroke
 
 from ptlab.edits import common_beginning
 from ptlab.errors import PtlabError
@@ -164,7 +165,7 @@ def plot_tradeoff(
         A row a setting, ``group, label, latency_s, wer``; 1.0 is a WER of 100 %. Rows of a group
         share a marker and are joined in their order.
     offline : float, optional
-        WER of the whole file.
+        WER without streaming.
     ax : Axes, optional
     title : str, optional
 
@@ -185,7 +186,7 @@ def plot_tradeoff(
     ...     columns=["group", "label", "latency_s", "wer"])
     >>> ax = plot_tradeoff(table, offline=0.4)
     >>> [t.get_text() for t in ax.get_legend().get_texts()]
-    ['naive', 'whole file']
+    ['naive', 'offline']
     >>> plt.close(ax.figure)
     """
     missing = {"group", "label", "latency_s", "wer"} - set(table.columns)
@@ -197,10 +198,11 @@ def plot_tradeoff(
         ax.plot(rows.latency_s, 100 * rows.wer, color="black", linestyle=line, marker=marker,
                 markerfacecolor="white", linewidth=0.9, label=str(name))  # fmt: skip
         for row in rows.itertuples():
-            ax.annotate(row.label, (row.latency_s, 100 * row.wer), (5, 5),
+            halo = [withStroke(linewidth=3, foreground="white")]
+            ax.annotate(row.label, (row.latency_s, 100 * row.wer), (5, 5), path_effects=halo,
                         textcoords="offset points", fontsize=LABEL_PT - 1)  # fmt: skip
     if offline is not None:
-        ax.axhline(100 * offline, color="0.4", linestyle=(0, (1, 2)), label="whole file")
+        ax.axhline(100 * offline, color="0.4", linestyle=(0, (1, 2)), label="offline")
     ax.set(xlabel="From the end of a word to its commit, median (s)", ylabel="WER (%)")
     ax.set_xlim(0, 1.12 * table.latency_s.max())
     ax.legend(fontsize=LABEL_PT)

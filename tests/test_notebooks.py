@@ -55,6 +55,13 @@ WRONG = {
         5: "my_start_s = 0.0",
         6: "my_threshold = 0.0",
     },
+    "04_embedding_probes": {
+        1: "my_gb = 25 * 20 * 60 * 50 * 768 * 4 / 1e9",
+        2: 'my_groups = {"emotion": "text", "voice": "day", "word": "voice"}',
+        3: 'my_leak, my_score = "words", 0.5',
+        4: "my_eer = 0.5",
+        5: 'my_features = voice_controls["loudness"]',
+    },
     "02_batch_processing": {
         1: "my_padding_s = 12 - 2",
         2: "def my_batches(lengths_s, limit_s): return [[i] for i in range(len(lengths_s))]",
@@ -62,6 +69,28 @@ WRONG = {
         4: "my_heard = 1480",
         5: "my_nights = 3000 * 20 / 60 / speed / 8",
         6: "my_order = np.argsort(frame.doubt_per_s)",
+    },
+    "03_fine_tuning": {
+        1: "my_frames = 6",
+        2: "def my_labels(labels): return [(row + [0] * 6)[:6] for row in labels]",
+        3: "my_updates = 5 * 1000 / 4",
+        4: "def my_shared(frame): return set(frame.speaker[frame.speaker.duplicated()])",
+        5: 'my_gains = {"A", "B"}',
+        6: "my_result = rehearsed",
+    },
+    "05_streaming": {
+        1: "my_samples = 200 * 320",
+        2: "my_earliest_s, my_latest_s = 0.4, 0.8",
+        3: "def my_agreed(readings): return readings[-1].split()",
+        4: "def my_caption(partial): return partial.text",
+        5: "my_policy = ptlab.BufferedCTC(chunk_s=0.5, left_s=3.0, right_s=0.5)",
+    },
+    "06_quantization": {
+        1: "my_mb = 302.6 * 1 + 12.6 * 4",
+        2: "def my_rounded(weights): return rounded(weights, 4)",
+        3: 'my_verdicts = {"a": "not worse", "b": "not worse", "c": "worse", "d": "not worse"}',
+        4: "my_clips = 40 * 1.6 / 0.4",
+        5: 'my_files = {"archive": "int8 dynamic", "app": "float16", "laptop": "float16"}',
     },
 }
 
