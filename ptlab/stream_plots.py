@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib.pyplot as plt  # noqa: F401 (for the examples)
 import numpy as np
-from matplotlib.patheffects import withStroke
 
 from ptlab.edits import common_beginning
 from ptlab.errors import PtlabError
@@ -198,8 +197,7 @@ def plot_tradeoff(
         ax.plot(rows.latency_s, 100 * rows.wer, color="black", linestyle=line, marker=marker,
                 markerfacecolor="white", linewidth=0.9, label=str(name))  # fmt: skip
         for row in rows.itertuples():
-            halo = [withStroke(linewidth=3, foreground="white")]
-            ax.annotate(row.label, (row.latency_s, 100 * row.wer), (5, 5), path_effects=halo,
+            ax.annotate(row.label, (row.latency_s, 100 * row.wer), (5, 5), zorder=1,
                         textcoords="offset points", fontsize=LABEL_PT - 1)  # fmt: skip
     if offline is not None:
         ax.axhline(100 * offline, color="0.4", linestyle=(0, (1, 2)), label="offline")
