@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: lab test unit slow notebooks lint clean
+.PHONY: lab test unit slow browser notebooks assignments classroom lint clean
 
 .venv/course: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -27,8 +27,19 @@ unit: .venv/test
 slow: .venv/test  ## the full-size architecture with random weights: 6 GB of memory, minutes
 	$(BIN)/pytest -m slow
 
+browser: .venv/test  ## the live microphone in JupyterLab; needs Chromium (apt install chromium)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[browser]"
+	$(BIN)/pytest -m browser -rs
+
 notebooks: .venv/test  ## run, clean and save every notebook
 	$(BIN)/python tests/refresh_notebooks.py
+
+assignments: .venv/test  ## the students' version of every assignment, in build/assignments
+	$(BIN)/python tests/release_assignments.py
+
+classroom: .venv/test  ## nbgrader's whole cycle on every assignment, with three submissions
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[classroom]"
+	$(BIN)/pytest -m notebook -rs tests/test_nbgrader.py
 
 lint: .venv/test
 	$(BIN)/ruff check .

@@ -22,6 +22,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell starts what end
 TIERS = {
     "slow": "full-size architecture (6 GB of memory, minutes): run `pytest -m slow`",
     "network": "needs the Hugging Face Hub and 1.3 GB: run `pytest -m network`",
+    "browser": "drives a headless Chromium: `apt install chromium`, then run `make browser`",
     "notebook": "runs whole notebooks: run `pytest -m notebook tests/test_notebooks.py`",
 }
 
