@@ -30,6 +30,7 @@ _METRICS = {
 _LINES = ("--", ":", "-.", (0, (5, 1)), (0, (1, 3)), (0, (3, 1, 1, 1, 1, 1)))
 _MARKERS = "os^Dv<>pP*Xhd8H"
 _TICKS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 0.9)
+WORD_ROW_PT = 12
 _NAMED = 10  # classes with a name in the legend of a map
 
 
@@ -80,7 +81,10 @@ def plot_layers(
     ax.figure.colorbar(image, ax=ax, label="Deviations from its mean", pad=0.01)
     ax.set(xlabel="Time (s)", ylabel="Number of the layer")
     _write_words(ax, words)
-    ax.set_title("A layer over time" if title is None else title, pad=6 if words is None else 20)
+    ax.set_title(
+        "A layer over time" if title is None else title,
+        pad=6 if words is None else 8 + 2 * WORD_ROW_PT,
+    )
     return ax
 
 
@@ -123,7 +127,8 @@ def plot_frame_similarity(
     ax.set(xlabel="Time (s)", ylabel="Time (s)")
     _write_words(ax, words)
     ax.set_title(
-        "Frames that are alike" if title is None else title, pad=6 if words is None else 20
+        "Frames that are alike" if title is None else title,
+        pad=6 if words is None else 8 + 2 * WORD_ROW_PT,
     )
     return ax
 
@@ -315,10 +320,11 @@ def _checked(frames: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, tuple[f
 def _write_words(ax: Axes, words: Any) -> None:
     if words is None:
         return
-    for word in words.itertuples():
+    for number, word in enumerate(words.itertuples()):
         ax.axvline(word.start_s, color="black", linestyle=":", linewidth=0.7)
+        height = 3 + WORD_ROW_PT * (number % 2)  # by turns, as short words are close together
         ax.annotate(
-            word.text, (word.start_s, 1), xycoords=ax.get_xaxis_transform(), xytext=(2, 3),
+            word.text, (word.start_s, 1), xycoords=ax.get_xaxis_transform(), xytext=(2, height),
             textcoords="offset points", fontsize=LABEL_PT, annotation_clip=False,
         )  # fmt: skip
 
