@@ -88,6 +88,16 @@ def lab(chromium, tmp_path_factory):
             server.wait(60)
 
 
+def run_first_cell(page):
+    """Until its prompt has a number or a star: JupyterLab forgets what it is told too early."""
+    for _ in range(20):
+        page.locator(".jp-CodeCell .cm-content").first.click()
+        page.keyboard.press("Shift+Enter")
+        page.wait_for_timeout(2_000)
+        if page.locator(".jp-InputPrompt").first.inner_text().strip("[]: \n\xa0"):
+            return
+
+
 @contextmanager
 def notebook(chromium, address, picture, *flags):
     """The page after its cell has run; of its end, good or bad, a picture is left."""
@@ -99,9 +109,7 @@ def notebook(chromium, address, picture, *flags):
         page.set_default_timeout(90_000)
         try:
             page.goto(address)
-            page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
-            page.locator(".jp-CodeCell .cm-content").first.click()
-            page.keyboard.press("Shift+Enter")
+            run_first_cell(page)
             page.wait_for_selector(".ptlab-live button")
             yield page
         finally:
