@@ -113,7 +113,7 @@ def _factors(ax: Axes, speeds: Any, names: list[str], length_s: float) -> None:
             linestyle="none", capsize=3, label=f"{count} thread{'s' if count > 1 else ''}",
         )  # fmt: skip
     ax.set(xlabel="real-time factor", title=f"Speed, clips of {length_s:g} s", xlim=(0, None))
-    ax.legend(fontsize=LABEL_PT)
+    ax.legend(fontsize=LABEL_PT, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=len(threads))
 
 
 def _changes(ax: Axes, quality: Any, margin: float) -> None:
@@ -129,4 +129,4 @@ def _changes(ax: Axes, quality: Any, margin: float) -> None:
             text, (1, row), (4, 0), xycoords=("axes fraction", "data"),
             textcoords="offset points", ha="left", va="center", fontsize=LABEL_PT,
         )  # fmt: skip
-    ax.set(xlabel="WER, change (points)", title=f"Words; margin {100 * margin:g} points")
+    ax.set(xlabel="WER, change (points)", title="Words; the margin is hatched")
