@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -34,6 +36,13 @@ def course(request, tmp_path_factory):
     """A course folder in which one assignment was released, submitted and graded, and its name."""
     pytest.importorskip("nbgrader", reason='needs nbgrader: pip install "ptlab[classroom]"')
     folder, name = tmp_path_factory.mktemp("course"), request.param
+    beside = str(Path(sys.executable).parent)  # nbgrader calls alembic by its name
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", beside, prepend=os.pathsep)
+        yield graded_course(folder, name), name
+
+
+def graded_course(folder, name):
     main([name, "--output", str(folder)])
     nbgrader(folder, "generate_assignment", name)
     for student, filled in submissions(name)[0].items():
@@ -44,7 +53,7 @@ def course(request, tmp_path_factory):
         target.parent.mkdir(parents=True)
         nbformat.write(notebook, target)
     nbgrader(folder, "autograde", name)
-    return folder, name
+    return folder
 
 
 @pytest.mark.notebook
