@@ -29,7 +29,7 @@ def load_probe_set(name: str, root: str | os.PathLike[str] | None = None) -> Cor
     ----------
     name : {"speakers", "languages", "styles"}
         20 voices in six sessions each, grouped by session; seven languages by the same 12 voices,
-        and four speaking styles (no emotions: nobody felt any) by 10 voices, grouped by voice.
+        and four speaking styles (no emotions: nobody felt any) by seven voices, grouped by voice.
         No sentence is spoken by two voices.
     root : path, optional
         See `data_dir`.
