@@ -27,6 +27,8 @@ __all__ = ["plot_flicker", "plot_step_cost", "plot_timeline", "plot_tradeoff"]
 
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = "osD^vPX*"
+# Where a label stands to its point, in points: groups that meet must not write over each other.
+SIDES = (((5, 5), "left"), ((-6, 5), "right"), ((-6, -12), "right"), ((5, -12), "left"))
 LETTER_IN = 0.075  # width of a letter of a label, about
 # How a word is drawn: face, edge, line style, letters.
 _DRESS = {
@@ -193,11 +195,12 @@ def plot_tradeoff(
         raise PtlabError(f"A table of {len(table)} rows without {sorted(missing)}; see the help.")
     ax = axes_or_new(ax, 4.6, width_in=8.0)
     groups = table.groupby("group", sort=False)
-    for (name, rows), line, marker in zip(groups, itertools.cycle(LINES), itertools.cycle(MARKERS)):
+    looks = zip(itertools.cycle(LINES), itertools.cycle(MARKERS), itertools.cycle(SIDES))
+    for (name, rows), (line, marker, (offset, side)) in zip(groups, looks, strict=False):
         ax.plot(rows.latency_s, 100 * rows.wer, color="black", linestyle=line, marker=marker,
                 markerfacecolor="white", linewidth=0.9, label=str(name))  # fmt: skip
         for row in rows.itertuples():
-            ax.annotate(row.label, (row.latency_s, 100 * row.wer), (5, 5), zorder=1,
+            ax.annotate(row.label, (row.latency_s, 100 * row.wer), offset, zorder=1, ha=side,
                         textcoords="offset points", fontsize=LABEL_PT - 1)  # fmt: skip
     if offline is not None:
         ax.axhline(100 * offline, color="0.4", linestyle=(0, (1, 2)), label="offline")
