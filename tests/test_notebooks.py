@@ -60,7 +60,7 @@ WRONG = {
         2: 'my_groups = {"emotion": "text", "voice": "day", "word": "voice"}',
         3: 'my_leak, my_score = "words", 0.5',
         4: "my_eer = 0.5",
-        5: 'my_features = voice_controls["loudness"]',
+        5: "my_features = np.zeros((len(languages), 2))",
     },
     "02_batch_processing": {
         1: "my_padding_s = 12 - 2",
