@@ -29,7 +29,7 @@ RESULTS = ROOT / "data" / "results" / "export.json"
 SECTIONS = ("mini", "full")
 
 
-def forms(model: str | Path, folder: Path, *, bfloat16: bool) -> dict[str, Any]:
+def forms(model: str | Path, folder: Path, *, bfloat16: bool, static: bool) -> dict[str, Any]:
     """A model in all forms that are compared: name -> options of load_model."""
     from ptlab.data import load_corpus
     from ptlab.export import export_onnx
@@ -48,6 +48,8 @@ def forms(model: str | Path, folder: Path, *, bfloat16: bool) -> dict[str, Any]:
     if bfloat16:
         named["torch bfloat16"] = {"name_or_path": str(model), "dtype": "bfloat16"}
     named["ONNX float32"] = str(whole.folder)
+    if not static:  # random weights have no ranges to calibrate, and it costs what dynamic does
+        del ways["int8 static"]
     for name, options in ways.items():
         print(quantize(whole, folder / name, **options), flush=True)
         named[name] = str(folder / name)
@@ -64,7 +66,7 @@ def measure(section: str, folder: Path, given: argparse.Namespace) -> dict[str, 
 
     bfloat16 = bool({"avx512_bf16", "amx_bf16", "bf16"} & set(this_machine().flags))
     model = "mini" if section == "mini" else full_size(folder / "xlsr-53", given.quick)
-    models = forms(model, folder, bfloat16=bfloat16)
+    models = forms(model, folder, bfloat16=bfloat16, static=section == "mini")
     options = {"lengths_s": given.lengths, "threads": given.threads, "rounds": given.rounds}
     found: dict[str, Any] = {}
     if section == "mini":
