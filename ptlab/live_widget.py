@@ -144,8 +144,8 @@ def live_captions(
     tells. The browser needs a page on https or localhost (a local JupyterLab is), and asks for
     leave the first time. No sound is kept in the notebook.
 
-    Tested in JupyterLab 4 with Chromium. Firefox, Safari and Colab have all that it uses, but were
-    not tested; while a cell runs in Colab, packets wait for the cell to end.
+    It is made for JupyterLab 4. Firefox, Safari and Colab have all that it uses, but were not
+    tested; while a cell runs in Colab, packets wait for the cell to end.
 
     Parameters
     ----------
