@@ -20,6 +20,7 @@ import soundfile
 from ptlab.audio import SAMPLE_RATE
 from ptlab.data import load_corpus
 from ptlab.metrics import cer
+from ptlab.text import normalize_text
 from ptlab.transcribe import transcribe
 
 pytestmark = pytest.mark.browser
@@ -133,7 +134,7 @@ STYLES = """() => ["committed", "tentative"].map((name) => {
 
 
 def test_captions_on_the_page_are_the_offline_text(chromium, lab, tmp_path):
-    """The bar of the plan: within 2 points of character error rate."""
+    """The bar of the plan: their character error rate is within 2 points of the offline text's."""
     path, waveform = tmp_path / "microphone.wav", recording()
     soundfile.write(path, waveform, SAMPLE_RATE, subtype="PCM_16")
     offline = transcribe(path, model="mini").text
@@ -158,8 +159,9 @@ def test_captions_on_the_page_are_the_offline_text(chromium, lab, tmp_path):
     assert stays[:2] == ["normal", "none"]
     assert may_change[:3] == ["italic", "underline", "dotted"]
     assert stays[3] == may_change[3]  # the difference needs no colour
-    assert len(lines) == 2
-    assert cer(offline, " ".join(lines)) <= 0.02
+    assert len(lines) >= 2  # a speaker's own pause may end an utterance as well
+    said = " ".join(normalize_text(text) for text in load_corpus("test").frame.text[:4])
+    assert cer(said, " ".join(lines)) <= cer(said, offline) + 0.02, (offline, lines)
 
 
 @pytest.mark.parametrize(

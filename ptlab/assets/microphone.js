@@ -12,8 +12,8 @@ function failure(name) {
 
 function openMicrophone() {
   if (!navigator.mediaDevices?.getUserMedia) throw failure("InsecureError");
-  // Echo and noise filters are made for calls and take speech away.
-  const audio = { echoCancellation: false, noiseSuppression: false };
+  // These are made for calls: they take speech away and change its level; the model has its own.
+  const audio = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   return navigator.mediaDevices.getUserMedia({ audio });
 }
 
