@@ -16,13 +16,14 @@ import argparse
 import json
 import os
 import platform
-import sys
 import tempfile
 import time
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from bench_batch import save_xlsr_53
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "data" / "results" / "export.json"
@@ -65,7 +66,7 @@ def measure(section: str, folder: Path, given: argparse.Namespace) -> dict[str, 
     from ptlab.runtimes import compare_runtimes, measure_costs
 
     bfloat16 = bool({"avx512_bf16", "amx_bf16", "bf16"} & set(this_machine().flags))
-    model = "mini" if section == "mini" else full_size(folder / "xlsr-53", given.quick)
+    model = "mini" if section == "mini" else save_xlsr_53(folder / "xlsr-53", tiny=given.quick)
     models = forms(model, folder, bfloat16=bfloat16, static=section == "mini")
     options = {"lengths_s": given.lengths, "threads": given.threads, "rounds": given.rounds}
     found: dict[str, Any] = {}
@@ -87,13 +88,12 @@ def measure(section: str, folder: Path, given: argparse.Namespace) -> dict[str, 
     }  # fmt: skip
 
 
-def full_size(folder: Path, quick: bool) -> Path:
-    """The architecture of XLSR-53 with random weights; a tiny one to try this file."""
-    sys.path.insert(0, str(ROOT / "tests"))
-    from conftest import save_tiny
-    from test_full_size import XLSR_53
-
-    return save_tiny(folder, **({} if quick else XLSR_53))
+def keep(path: Path, section: str, found: dict[str, Any]) -> None:
+    """Put a part into the file of results."""
+    parts = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(parts | {section: found}, indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", "utf-8")
 
 
 def versions() -> dict[str, str]:
@@ -109,7 +109,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--lengths", nargs="+", type=float, default=[2, 5, 15, 30])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="only whether it works")
+    parser.add_argument("--quick", action="store_true", help="only whether it works; keeps nothing")
     parser.add_argument("--out", type=Path, default=RESULTS, help="default: %(default)s")
     return parser.parse_args()
 
@@ -124,10 +124,8 @@ def main() -> None:
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             found = measure(section, Path(folder), given)
-        kept = json.loads(given.out.read_text("utf-8")) if given.out.is_file() else {}
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(kept | {section: found}, indent=1, ensure_ascii=False)
-        given.out.write_text(text + "\n", "utf-8")
+        if not given.quick:
+            keep(given.out, section, found)
         print(f"{section}: {time.perf_counter() - start:.0f} s\n", flush=True)
 
 
