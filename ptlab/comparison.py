@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ptlab import ctc
-from ptlab.audio import load_audio
 from ptlab.data import Corpus
 from ptlab.errors import DataError
 from ptlab.finetune_data import as_corpus
@@ -151,15 +150,23 @@ def compare(
 
 def hypotheses(transcriber: Transcriber, corpus: Corpus) -> list[str]:
     """What a model writes for every clip of a corpus."""
+    return decoded(hear(transcriber, corpus), transcriber.model)
+
+
+def hear(
+    transcriber: Transcriber, corpus: Corpus, doing: str = "transcribing", delay_s: float = 2
+) -> Iterator[np.ndarray]:
+    """Log-probs (frames, vocab) of every clip of a corpus, with a bar if it takes a while."""
     from tqdm.auto import tqdm
 
-    model, texts = transcriber.model, []
-    for row in tqdm(corpus, f"transcribing by {model.name}", len(corpus), leave=False, delay=2):
-        source = row["audio"] if "audio" in row else row["file"]
-        audio = load_audio(source, target_rate=model.sampling_rate)
-        log_probs = transcriber.log_probs(audio.waveform)[0]
-        texts.append(ctc.decode(log_probs, model.vocabulary, model.blank))
-    return texts
+    rate, doing = transcriber.model.sampling_rate, f"{doing} by {transcriber.model.name}"
+    for number in tqdm(range(len(corpus)), doing, leave=False, delay=delay_s):
+        yield transcriber.log_probs(corpus.audio(number, rate).waveform)[0]
+
+
+def decoded(matrices: Iterable[np.ndarray], model: SpeechModel) -> list[str]:
+    """Greedy text of log-probs, matrix by matrix."""
+    return [ctc.decode(matrix, model.vocabulary, model.blank) for matrix in matrices]
 
 
 def normal_references(

@@ -93,12 +93,13 @@ class Corpus:
             raise DataError(f"No clip number {key}: {self!r} has 0 to {len(self) - 1}.")
         return self.frame.iloc[key].to_dict()
 
-    def audio(self, key: int | str) -> Audio:
-        """The sound of a clip at 16 kHz, by position or id."""
-        from ptlab.audio import load_audio
+    def audio(self, key: int | str, target_rate: int | None = None) -> Audio:
+        """The sound of a clip, by position or id, at 16 kHz or another rate in Hz."""
+        from ptlab.audio import SAMPLE_RATE, load_audio
 
         row = self.row(key)
-        return load_audio(row["audio"] if "audio" in row else row["file"])
+        source = row["audio"] if "audio" in row else row["file"]
+        return load_audio(source, target_rate=target_rate or SAMPLE_RATE)
 
     def words(self, key: int | str) -> pd.DataFrame:
         """True words of a clip: ``text``, ``start_s``, ``end_s`` in seconds."""
@@ -234,16 +235,23 @@ def load_corpus(split: str | None = None, root: str | os.PathLike[str] | None = 
     >>> set(dev.frame.split), "pm_santa" in set(dev.frame.speaker)
     ({'dev'}, True)
     """
-    import pandas as pd
 
     if split is not None and split not in SPLITS:
         raise DataError(f"No split {split!r}; there are {', '.join(SPLITS)} (or None for all).")
     folder = data_dir(root)
-    frame = pd.read_csv(folder / "metadata.csv", dtype={"text": str})
-    frame["file"] = [str(folder / path) for path in frame.path]
+    frame = read_metadata(folder)
     if split is not None:
         frame = frame[frame.split == split].reset_index(drop=True)
     return Corpus(split or "all", frame, folder)
+
+
+def read_metadata(folder: Path) -> pd.DataFrame:
+    """The table of a set of this course, with the path of each sound in ``file``."""
+    import pandas as pd
+
+    frame = pd.read_csv(folder / "metadata.csv", dtype={"text": str})
+    frame["file"] = [str(folder / path) for path in frame.path]
+    return frame
 
 
 def load_story(root: str | os.PathLike[str] | None = None) -> LongRecording:

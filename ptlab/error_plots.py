@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["plot_confusions", "plot_errors", "plot_intervals", "plot_reliability"]
 
 _KINDS = {"S": "substituted", "D": "deleted", "I": "inserted"}
-
 _HATCHES = {"substituted": "", "deleted": "///", "inserted": "..."}
 
 

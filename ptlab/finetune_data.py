@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ptlab.audio import load_audio
 from ptlab.data import Corpus, load_folder
 from ptlab.errors import DataError
 from ptlab.finetune_augment import augment_waveform, time_mask
@@ -165,9 +164,7 @@ class Clips(Sequence[dict[str, Any]]):
     def _waveform(self, number: int) -> np.ndarray:
         if number in self._kept:
             return self._kept[number]
-        row = self.corpus.row(number)
-        source = row["audio"] if "audio" in row else row["file"]
-        waveform = load_audio(source, target_rate=self.sampling_rate).waveform
+        waveform = self.corpus.audio(number, self.sampling_rate).waveform
         if self._kept_samples + len(waveform) <= CACHED_S * self.sampling_rate:
             self._kept[number] = waveform
             self._kept_samples += len(waveform)

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from ptlab.batch_inputs import SOUND_SUFFIXES
-from ptlab.data import Corpus, data_dir
+from ptlab.data import Corpus, data_dir, read_metadata
 from ptlab.errors import DataError
 
 __all__ = ["PROBE_SETS", "load_emouerj", "load_labelled_folder", "load_probe_set"]
@@ -45,8 +45,6 @@ def load_probe_set(name: str, root: str | os.PathLike[str] | None = None) -> Cor
     >>> sorted(styles.frame.label.unique())
     ['angry-like', 'animated', 'neutral', 'sad-like']
     """
-    import pandas as pd
-
     if name not in PROBE_SETS:
         raise DataError(f"No probe set {name!r}; there are {', '.join(PROBE_SETS)}.")
     folder = data_dir(root) / "probes"
@@ -55,9 +53,8 @@ def load_probe_set(name: str, root: str | os.PathLike[str] | None = None) -> Cor
             f"No probe sets in {folder}. They come with the repository; "
             "data/recipes/make_probe_sets.py makes them again."
         )
-    frame = pd.read_csv(folder / "metadata.csv", dtype={"text": str})
+    frame = read_metadata(folder)
     frame = frame[frame["set"] == name].dropna(axis="columns", how="all").reset_index(drop=True)
-    frame["file"] = [str(folder / path) for path in frame.path]
     return Corpus(name, frame, folder)
 
 

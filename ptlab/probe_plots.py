@@ -80,11 +80,7 @@ def plot_layers(
     )  # fmt: skip
     ax.figure.colorbar(image, ax=ax, label="Deviations from its mean", pad=0.01)
     ax.set(xlabel="Time (s)", ylabel="Number of the layer")
-    _write_words(ax, words)
-    ax.set_title(
-        "A layer over time" if title is None else title,
-        pad=6 if words is None else 8 + 2 * WORD_ROW_PT,
-    )
+    _write_head(ax, "A layer over time" if title is None else title, words)
     return ax
 
 
@@ -125,11 +121,7 @@ def plot_frame_similarity(
     )  # fmt: skip
     ax.figure.colorbar(image, ax=ax, label="Cosine", pad=0.02)
     ax.set(xlabel="Time (s)", ylabel="Time (s)")
-    _write_words(ax, words)
-    ax.set_title(
-        "Frames that are alike" if title is None else title,
-        pad=6 if words is None else 8 + 2 * WORD_ROW_PT,
-    )
+    _write_head(ax, "Frames that are alike" if title is None else title, words)
     return ax
 
 
@@ -317,7 +309,9 @@ def _checked(frames: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, tuple[f
     return frames, (times[0] - half, times[-1] + half)
 
 
-def _write_words(ax: Axes, words: Any) -> None:
+def _write_head(ax: Axes, title: str, words: Any) -> None:
+    """The title, above the words if there are any."""
+    ax.set_title(title, pad=6 if words is None else 8 + 2 * WORD_ROW_PT)
     if words is None:
         return
     for number, word in enumerate(words.itertuples()):

@@ -94,10 +94,8 @@ def nearest_clips(
     import pandas as pd
 
     unit = unit_vectors(vectors, centre)
-    _check_query(query, len(unit))
+    allowed = _others(query, len(unit), leave_out)
     cosine = unit @ unit[query]
-    allowed = np.ones(len(unit), bool) if leave_out is None else ~np.asarray(leave_out, bool)
-    allowed[query] = False
     order = np.argsort(-cosine, kind="stable")
     order = order[allowed[order]][:count]
     return pd.DataFrame({"number": order, "cosine": cosine[order]})
@@ -135,11 +133,9 @@ def nearest_voices(
     import pandas as pd
 
     unit = unit_vectors(vectors, centre)
-    _check_query(query, len(unit))
+    kept = _others(query, len(unit), leave_out)
     if len(voices) != len(unit):
         raise PtlabError(f"{len(voices)} voices for {len(unit)} clips; give one for each clip.")
-    kept = np.ones(len(unit), bool) if leave_out is None else ~np.asarray(leave_out, bool)
-    kept[query] = False
     names, rows = np.asarray(voices)[kept], np.flatnonzero(kept)
     cosine = unit[kept] @ unit[query]
     found = []
@@ -152,6 +148,10 @@ def nearest_voices(
     return frame.sort_values("cosine", ascending=False, ignore_index=True)[:count]
 
 
-def _check_query(query: int, clips: int) -> None:
+def _others(query: int, clips: int, leave_out: Sequence[bool] | np.ndarray | None) -> np.ndarray:
+    """Which clips may be found: neither the query nor those that are left out."""
     if not 0 <= query < clips:
         raise PtlabError(f"query={query}; give the position of a clip, 0 to {clips - 1}.")
+    kept = np.ones(clips, bool) if leave_out is None else ~np.asarray(leave_out, bool)
+    kept[query] = False
+    return kept

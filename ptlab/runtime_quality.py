@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptlab import ctc
-from ptlab.audio import load_audio
-from ptlab.comparison import normal_references, speakers_to_draw
+from ptlab.comparison import decoded, hear, normal_references, speakers_to_draw
 from ptlab.data import Corpus
 from ptlab.errors import ModelError
 from ptlab.metrics import PairedComparison, error_rates, paired_comparison
@@ -90,14 +88,7 @@ def likeness(first: np.ndarray, second: np.ndarray) -> Likeness:
 
 def heard(transcriber: Transcriber, corpus: Corpus) -> list[np.ndarray]:
     """Log-probs of every clip of a corpus."""
-    from tqdm.auto import tqdm
-
-    model, found = transcriber.model, []
-    for row in tqdm(corpus, f"hearing by {model.name}", len(corpus), leave=False, delay=5):
-        source = row["audio"] if "audio" in row else row["file"]
-        audio = load_audio(source, target_rate=model.sampling_rate)
-        found.append(transcriber.log_probs(audio.waveform)[0])
-    return found
+    return list(hear(transcriber, corpus, "hearing", delay_s=5))
 
 
 def verdict(difference: PairedComparison, margin: float) -> str:
@@ -133,13 +124,13 @@ def quality(
     clips = Corpus(corpus.name, corpus.frame.iloc[chosen].reset_index(drop=True), corpus.root)
     resampling["groups"] = speakers_to_draw(corpus, chosen)
     standard = heard(first, clips)
-    before = _texts(standard, first.model)
+    before = lower_texts(standard, first.model)
     rows, details = [], []
     for name, transcriber in chain([(reference, first)], transcribers):
         is_first, model = transcriber is first, transcriber.model
         matrices = standard if is_first else heard(transcriber, clips)
         near = [likeness(a, b) for a, b in zip(standard, matrices, strict=True)]
-        texts = _texts(matrices, model)
+        texts = lower_texts(matrices, model)
         changes = {
             metric: paired_comparison(references, before, texts, metric=metric, **resampling)
             for metric in ("wer", "cer")
@@ -164,8 +155,8 @@ def _with_room(found: PairedComparison, metric: str, references: list[str]) -> P
     return replace(found, high=max(found.high, RULE_OF_THREE / size))
 
 
-def _texts(matrices: list[np.ndarray], model: Any) -> list[str]:
-    return [ctc.decode(m, model.vocabulary, model.blank).lower() for m in matrices]
+def lower_texts(matrices: list[np.ndarray], model: Any) -> list[str]:
+    return [text.lower() for text in decoded(matrices, model)]
 
 
 def _summary(

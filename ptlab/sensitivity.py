@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ptlab import ctc
 from ptlab.comparison import normal_references
 from ptlab.data import Corpus
 from ptlab.errors import ModelError
@@ -19,7 +18,7 @@ from ptlab.metrics import cer
 from ptlab.onnx_model import load_onnx
 from ptlab.onnx_weights import OPERATORS
 from ptlab.quantize import calibration_clips, operators_of, quantize, weight_groups
-from ptlab.runtime_quality import Likeness, heard, likeness
+from ptlab.runtime_quality import Likeness, heard, likeness, lower_texts
 from ptlab.transcribe import Transcriber
 
 if TYPE_CHECKING:
@@ -147,5 +146,4 @@ def sensitivity(
 def _cer(transcriber: Transcriber, corpus: Corpus, matrices: list[np.ndarray]) -> float:
     model = transcriber.model
     chosen, references = normal_references(corpus, [model.vocabulary])
-    texts = [ctc.decode(matrices[i], model.vocabulary, model.blank).lower() for i in chosen]
-    return cer(references, texts)
+    return cer(references, lower_texts([matrices[i] for i in chosen], model))

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib.pyplot as plt  # noqa: F401 (for the examples)
 import numpy as np
+from matplotlib.patches import Patch
 
 from ptlab.edits import common_beginning
 from ptlab.errors import PtlabError
-from ptlab.figures import LABEL_PT, axes_or_new
+from ptlab.figures import LABEL_PT, axes_or_new, axes_width_in
 from ptlab.stream_events import Final, Partial
 
 if TYPE_CHECKING:
@@ -289,7 +290,7 @@ def _dressed(event: Partial | Final) -> list[tuple[str, str]]:
 
 
 def _draw_words(ax: Axes, spans: Sequence[_Shown], top: int) -> None:
-    inches = ax.figure.get_size_inches()[0] * ax.get_position().width / ax.get_xlim()[1]
+    inches = axes_width_in(ax) / ax.get_xlim()[1]
     for span in spans:
         face, edge, line, letters = _DRESS[span.kind]
         width_s = span.end_s - span.start_s
@@ -303,8 +304,6 @@ def _draw_words(ax: Axes, spans: Sequence[_Shown], top: int) -> None:
 
 
 def _draw_key(ax: Axes, kinds: set[str]) -> None:
-    from matplotlib.patches import Patch
-
     patches = [
         Patch(facecolor=face, edgecolor=edge, linestyle=line, label=kind)
         for kind, (face, edge, line, _) in _DRESS.items()

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import re
 from pathlib import Path
 
 import numpy as np
 import opus
-from make_corpus import COLUMNS
+from make_corpus import COLUMNS, checksum
 from voices import describe
 
 RECIPES = Path(__file__).resolve().parent
@@ -80,7 +79,7 @@ def main() -> None:
         speech = kokoro.synthesize(row["text"], row["speaker"], row["speed"], "br", spanish_accent)
         opus.write(args.out / row["path"], opus.to_16k(speech.waveform))
         row["duration_s"] = round(speech.duration_s, 3)
-        row["sha256"] = hashlib.sha256((args.out / row["path"]).read_bytes()).hexdigest()
+        row["sha256"] = checksum(args.out / row["path"])
     with (args.out / "metadata.csv").open("w", encoding="utf-8", newline="") as table:
         writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
         writer.writeheader()

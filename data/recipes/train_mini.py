@@ -317,14 +317,12 @@ def train(rank: int, args: argparse.Namespace) -> None:
             saved = time.time()
             gone_s = schedule.gone * schedule.total_s
             save(checkpoint, both, average, muon, adam, step, gone_s, audio_s)
-            average.save_pretrained(args.out / "model")
             report(args.out, average, dev, step, audio_s)
             window = time.time()
         if step % 400 == 0:
             refresh(clips, args)
     if rank == 0:
         save(checkpoint, both, average, muon, adam, step, schedule.total_s, audio_s)
-        average.save_pretrained(args.out / "model")
         report(args.out, average, dev, step, audio_s)
     dist.destroy_process_group()
 
@@ -366,6 +364,8 @@ def save(path: Path, both, average, muon, adam, step: int, gone_s: float, audio_
 
 
 def report(out: Path, average: nn.Module, dev: list, step: int, audio_s: float) -> None:
+    """Write the averaged weights, and how they do on the dev clips."""
+    average.save_pretrained(out / "model")
     scores = evaluate(average, dev)
     line = {"step": step, "audio_h": round(audio_s / 3600, 2), **scores}
     with open(out / "log.jsonl", "a", encoding="utf-8") as f:

@@ -111,15 +111,13 @@ def plain_loop(model: Any, paths: Sequence[str]) -> list[str]:
     return texts
 
 
-def xlsr_53(folder: Path) -> Any:
-    """The architecture of XLSR-53 at full size with random weights."""
+def save_xlsr_53(folder: Path, *, tiny: bool = False) -> Path:
+    """The architecture of XLSR-53 at full size with random weights; a tiny one to try this file."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from conftest import save_tiny
     from test_full_size import XLSR_53
 
-    from ptlab.models import load_model
-
-    return load_model(save_tiny(folder, **XLSR_53), device="cpu")
+    return save_tiny(folder, **({} if tiny else XLSR_53))
 
 
 # --- sections ------------------------------------------------------------------------------------
@@ -298,6 +296,7 @@ def peak_mb(paths: Sequence[str], journal: Path | None = None) -> float:
 
 def child() -> None:
     """Do the job on stdin; print the peak in MB."""
+    from ptlab import runtime_worker
     from ptlab.batch import transcribe_files
 
     job = json.load(sys.stdin)
@@ -305,18 +304,7 @@ def child() -> None:
         job["paths"], "mini", journal=job["journal"], progress=False, device="cpu"
     )
     assert len(report) == len(job["paths"])
-    print(own_peak_mb())
-
-
-def own_peak_mb() -> float:
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage would tell of the parent too, if that was larger
-        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    print(runtime_worker.peak_mb())
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -371,7 +359,9 @@ def measure(folder: Path, sizes: Sizes, given: argparse.Namespace) -> dict[str, 
         print("== speed, XLSR-53 at full size, random weights")
         (folder / "full").mkdir()
         paths = make_clips(folder / "full", sizes.full_clips, sizes.longest_s, seed=1)
-        figures["full"] = compare(xlsr_53(folder / "xlsr-53"), paths, sizes.full_rounds)
+        figures["full"] = compare(
+            load_model(save_xlsr_53(folder / "xlsr-53"), device="cpu"), paths, sizes.full_rounds
+        )
     if "linear" in wanted:
         print("== cost against audio, mini")
         figures["linear"] = measure_linear(mini, clips, sizes, given.plot)

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_batch import about_machine, xlsr_53
+from bench_batch import about_machine, save_xlsr_53
 from sounds import RATE, tape
 
 from ptlab.data import Corpus, load_corpus
@@ -262,7 +262,7 @@ def memory_mb() -> float:
 
 def measure_full(folder: Path, sizes: Sizes) -> dict[str, Any]:
     """Which chunks and contexts keep up, by dtype; and decoding all that was heard so far."""
-    xlsr_53(folder / "xlsr-53")
+    save_xlsr_53(folder / "xlsr-53")
     found: dict[str, Any] = {}
     for name in ("float32", "bfloat16", "ONNX int8"):
         model = _full_size(folder, name)
