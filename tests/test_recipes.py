@@ -9,6 +9,8 @@ import json
 import shutil
 import sys
 from collections import Counter
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -426,12 +428,78 @@ def test_batches_keep_their_budget(part: tuple[Path, dict]) -> None:
         assert all(0 < len(e.labels) < len(e.frame_phones) for e in batch)
 
 
+def test_joined_clips_keep_sound_text_and_times(part: tuple[Path, dict]) -> None:
+    (clip,) = speech.read_folder(part[0])
+    both = speech.join(clip, clip, 0.5)
+    start = len(clip.samples) / 16_000 + 0.5
+    assert np.array_equal(both.samples[-len(clip.samples) :], clip.samples)
+    assert len(both.samples) == 2 * len(clip.samples) + 8_000
+    assert both.text.split() == clip.text.split() * 2
+    assert np.allclose(both.ends_s[-len(clip.ends_s) :], clip.ends_s + start)
+    assert np.array_equal(both.phones[-len(clip.phones) :], clip.phones)
+    words = len(speech.to_labels(clip.text)[1])
+    assert len(both.word_cuts) == 2 * words + 1 and (np.diff(both.word_cuts) > 0).all()
+    assert start - 0.5 < both.word_cuts[words] < start
+    unknown = replace(clip, word_cuts=None)
+    assert speech.join(clip, unknown, 0.5).word_cuts is None
+
+
+def test_a_share_of_the_examples_is_joined(part: tuple[Path, dict]) -> None:
+    (clip,) = speech.read_folder(part[0])
+    alone = len(speech.to_labels(clip.text)[0])
+
+    def longest(joined: float) -> int:
+        rng = np.random.default_rng(0)
+        endless = speech.batches(lambda: clip, rng, 40.0, lambda: (14.0, 0.0), joined)
+        return max(len(e.labels) for _ in range(20) for e in next(endless))
+
+    assert longest(0.0) == alone
+    assert longest(0.3) > alone
+
+
+# -- rare words
+
+
+@pytest.mark.skipif(find_spec("wordfreq") is None, reason="wordfreq is of the recipes alone")
+def test_lines_of_rare_words_hold_every_word() -> None:
+    import rare_words
+
+    words = [f"palavra{'a' * n}" for n in range(1, 60)]
+    lines = list(rare_words.lines(words, 200, seed=1))
+    said = [word.lower() for line in lines for word in line.rstrip(".").split()]
+    assert set(words) <= set(said) <= {*words, *rare_words.SMALL_WORDS}
+    assert lines == list(rare_words.lines(words, 200, seed=1))
+    assert lines != list(rare_words.lines(words, 200, seed=2))
+
+
 # -- who may train
 
 
 @pytest.fixture(scope="module")
 def all_voices() -> tuple[str, ...]:
     return tuple(sorted(load_corpus().frame.speaker.unique()))
+
+
+def test_a_crossed_voice_is_of_training_voices_alone(all_voices: tuple[str, ...]) -> None:
+    training = voices.training_voices(all_voices)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        timbre, prosody = make_speech.draw_crossed(rng, training).split("/")
+        parts = [part.split("*") for part in timbre.split("+")]
+        assert {name for name, _ in parts} | {prosody} <= set(training)
+        assert sum(float(weight) for _, weight in parts) == pytest.approx(1)
+
+
+def test_a_crossed_voice_has_the_timbre_of_one_and_the_prosody_of_another(tmp_path: Path) -> None:
+    speaker = object.__new__(kokoro.Kokoro)
+    speaker.folder, speaker._styles = tmp_path, {}
+    (tmp_path / "voices").mkdir()
+    for value, name in enumerate(("a", "b", "c"), 1):
+        np.full((510, 256), value, np.float32).tofile(tmp_path / "voices" / f"{name}.bin")
+    style = speaker.style("a*1.20+b*-0.20/c")
+    assert style.shape == (510, 256)
+    assert np.allclose(style[:, :128], 0.8) and np.allclose(style[:, 128:], 3)
+    assert np.allclose(speaker.style("a*0.50+b*0.50"), 1.5)
 
 
 def test_voices_kept_free_are_apart(all_voices: tuple[str, ...]) -> None:

@@ -139,7 +139,16 @@ class Kokoro:
         return tuple(sorted(path.stem for path in (self.folder / "voices").glob("*.bin")))
 
     def style(self, voice: str) -> np.ndarray:
-        """Style vectors (510, 256) of a voice, or of a blend ``pf_dora*0.60+af_nova*0.40``."""
+        """Style vectors (510, 256) of a voice, or of a blend ``pf_dora*0.60+af_nova*0.40``.
+
+        ``af_nova/pf_dora`` speaks with the timbre of the first and the melody and rhythm of the
+        second: Kokoro's decoder hears the first half of the vector, its predictors the second.
+        """
+        timbre, _, prosody = voice.partition("/")
+        style = self._blend(timbre)
+        return np.hstack([style[:, :128], self._blend(prosody)[:, 128:]]) if prosody else style
+
+    def _blend(self, voice: str) -> np.ndarray:
         parts = [part.partition("*") for part in voice.split("+")]
         return sum(float(weight or 1) * self._style(name) for name, _, weight in parts)
 

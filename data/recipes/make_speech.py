@@ -8,8 +8,9 @@ stopped. Nothing that this writes is shipped. ::
 ``everyday_br.txt`` and ``everyday_pt.txt`` (for ``--european-share 1``) are 9,680 sentences written
 for this, in the manner of the corpus and near none of its sentences.
 
-Writes ``<out>/part0.jsonl``, one clip a line: ``path``, ``voice`` (a name, or a blend
-``a*0.60+b*0.40``), ``speed``, ``variety``, ``duration_s``, ``text``, ``words`` (text, start_s,
+Writes ``<out>/part0.jsonl``, one clip a line: ``path``, ``voice`` (a name, a blend
+``a*0.60+b*0.40``, or with ``--crossed`` a blend's timbre with another voice's prosody,
+``a*0.60+b*0.40/c``), ``speed``, ``variety``, ``duration_s``, ``text``, ``words`` (text, start_s,
 end_s), ``symbols`` (Kokoro's tokens, one character each; punctuation is a pause) and ``frames``
 (durations in 25 ms frames, one more entry at each end; they add up to ``duration_s``).
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,20 @@ def draw_voice(rng: np.random.Generator, voices: tuple[str, ...]) -> str:
     return f"{first}*{share:.2f}+{second}*{1 - share:.2f}"
 
 
+def draw_crossed(rng: np.random.Generator, voices: tuple[str, ...]) -> str:
+    """A voice that nobody has: a timbre between or a little beyond two, another's prosody."""
+    first, second, third = (str(voice) for voice in rng.choice(voices, 3, replace=False))
+    share = round(float(rng.uniform(0.5, 1.25)), 2)
+    prosody = NATIVE if rng.random() < 2 * NATIVE_SHARE else third
+    return f"{first}*{share:.2f}+{second}*{1 - share:.2f}/{prosody}"
+
+
 def plan(
-    texts: list[str], voices: tuple[str, ...], seed: int, european: float = EUROPEAN_SHARE
+    texts: list[str],
+    voices: tuple[str, ...],
+    seed: int,
+    european: float = EUROPEAN_SHARE,
+    draw: Callable[[np.random.Generator, tuple[str, ...]], str] = draw_voice,
 ) -> Iterator[dict[str, object]]:
     """Endless rows: text, voice, speed, variety; every text once before any is repeated."""
     number = 0
@@ -71,7 +84,7 @@ def plan(
             rng = np.random.default_rng([seed, 1, number])
             yield {
                 "path": f"{number:05d}.ogg",
-                "voice": draw_voice(rng, voices),
+                "voice": draw(rng, voices),
                 "speed": round(float(rng.uniform(*SPEEDS)), 2),
                 "variety": "pt" if rng.random() < european else "br",
                 "text": texts[index],
@@ -100,7 +113,8 @@ def main() -> None:
     texts = sentences(args.text, spoken(args.skip_sentences_in))
     progress = tqdm(total=args.hours * 3600, initial=seconds, unit="s", mininterval=10)
     with index.open("a", encoding="utf-8") as out, progress:
-        for row in plan(texts, voices, args.seed, args.european_share):
+        draw = draw_crossed if args.crossed else draw_voice
+        for row in plan(texts, voices, args.seed, args.european_share, draw):
             if seconds >= args.hours * 3600:
                 break
             if row["path"] in paths:
@@ -133,6 +147,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--european-share", type=float, default=EUROPEAN_SHARE, help="of the pronunciation"
     )
+    parser.add_argument("--crossed", action="store_true", help="a new voice for every clip")
     parser.add_argument("--exclude-voices", nargs="*", default=[*TEST, *DEV])
     parser.add_argument("--skip-sentences-in", type=Path, nargs="*", default=[], help="jsonl files")
     parser.add_argument("--cache", help="where model and voices lie (default: $PTLAB_CACHE)")

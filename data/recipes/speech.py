@@ -20,6 +20,7 @@ LEAD_FRAMES = 2  # Kokoro's sound runs ahead of its tokens, see times.py
 HOP, FIELD = 320, 400  # samples between frames and seen by one frame of wav2vec2
 NO_PHONE = -100  # ignored by the phone loss
 STRESS, NASAL = "ˈˌ", "\u0303"
+MAX_JOINED_S, PAUSES_S = 20.0, (0.05, 1.2)  # of joined clips; 20 s: a window of Transcriber
 PHONES = "abdefhijklmnoprstuvwxyzæçðŋɐɑɔəɛɡɨɪɲɹɾʁʃʊʌʎʒʣʤʦʧAIOWỸː"  # class 0: pause or space
 
 
@@ -73,6 +74,22 @@ def _cuts(row: dict, symbols: str, ends: np.ndarray) -> np.ndarray | None:
     else:
         return None
     return np.array([0.0, *inner, ends[-1]]) if len(inner) == len(words) - 1 else None
+
+
+def join(first: Clip, second: Clip, pause_s: float) -> Clip:
+    """Two clips in one, a silence between them: recordings hold more than one sentence."""
+    start = len(first.samples) / RATE + pause_s
+    silence = np.zeros(int(pause_s * RATE), np.int16)
+    cuts = None
+    if first.word_cuts is not None and second.word_cuts is not None:
+        cuts = [*first.word_cuts[:-1], start - pause_s / 2, *(second.word_cuts[1:] + start)]
+    return Clip(
+        np.concatenate([first.samples, silence, second.samples]),
+        np.concatenate([first.phones, [0], second.phones]),
+        np.concatenate([first.ends_s, [start], second.ends_s + start]),
+        f"{first.text} {second.text}",
+        None if cuts is None else np.array(cuts),
+    )
 
 
 def read_corpus(data: Path, split: str = "train") -> list[Clip]:
@@ -155,18 +172,27 @@ def _span(clip: Clip, rng: np.random.Generator, max_s: float) -> tuple[float, fl
 
 
 def batches(
-    draw: Callable[[], Clip], rng: np.random.Generator, budget_s: float, limits
+    draw: Callable[[], Clip],
+    rng: np.random.Generator,
+    budget_s: float,
+    limits: Callable[[], tuple[float, float]],
+    joined: float = 0.0,
 ) -> Iterator[list[Example]]:
     """Endless batches of similar lengths, at most ``budget_s`` seconds each with their padding.
 
     ``draw()`` gives a clip; ``limits()`` the longest example in seconds and the strength of
-    augmentation, which may grow while training goes on.
+    augmentation, which may grow while training goes on. A share of ``joined`` of the examples are
+    cut from two or three clips in a row.
     """
     while True:
-        max_s, strength = limits()
         pool = []
         while len(pool) < 40:
+            max_s, strength = limits()
             clip = draw()
+            if rng.random() < joined:
+                max_s = MAX_JOINED_S
+                for _ in range(int(rng.integers(1, 3))):
+                    clip = join(clip, draw(), float(rng.uniform(*PAUSES_S)))
             if clip.word_cuts is None and len(clip.samples) > max_s * RATE:
                 continue
             other = draw().samples.astype(np.float32) / 32768

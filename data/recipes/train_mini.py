@@ -275,7 +275,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
         pool = more if rng.random() < (args.more_share if more else 0) else clips
         return pool[rng.integers(len(pool))]
 
-    for examples in batches(draw, rng, args.batch_s, schedule.limits):
+    for examples in batches(draw, rng, args.batch_s, schedule.limits, args.joined):
         done = torch.tensor(float(schedule.gone >= 1))
         dist.all_reduce(done)
         if done.item():
@@ -387,6 +387,7 @@ def main() -> None:
     parser.add_argument("speech", nargs="+", type=Path, help="folders of make_speech.py")
     parser.add_argument("--more", nargs="*", type=Path, default=[], help="folders used less often")
     parser.add_argument("--more-share", type=float, default=0.2, help="of the examples")
+    parser.add_argument("--joined", type=float, default=0.0, help="share: clips in a row, cut")
     parser.add_argument("--growing", nargs="*", type=Path, default=[], help="still being filled")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--init", help="a model folder to go on from (no curriculum then)")
