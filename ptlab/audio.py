@@ -142,6 +142,8 @@ def load_audio(
     0.5
     """
     target_rate = checked_rate(target_rate, "target_rate")
+    if sampling_rate is not None:
+        sampling_rate = checked_rate(sampling_rate, "sampling_rate")
     if isinstance(source, Audio):
         return _again(source, sampling_rate, target_rate, channel)
     samples, rate, name = _read(source, sampling_rate)

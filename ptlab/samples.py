@@ -185,9 +185,10 @@ def checked_rate(rate: Any, name: str) -> int:
     low, high = RATE_RANGE
     number = not isinstance(rate, bool) and isinstance(rate, int | float | np.number)
     if not number or rate != rate or not low <= rate <= high or int(rate) != rate:
+        by_name = "" if number else " Other arguments go by name, as in model='mini'."
         raise AudioError(
             f"{name}={rate!r}; expected a whole number of Hz from {low} to {high}, often 16000, "
-            "44100 or 48000.",
+            f"44100 or 48000.{by_name}",
             "unsupported",
         )
     return int(rate)

@@ -253,6 +253,8 @@ def test_any_bytes_give_audio_or_an_audio_error(content):
         (np.stack([sine(), -sine()]), RATE, "cancel each other"),
         (encoded(sine()), 8_000, "sampling_rate=8000, but the file says 16000"),
         ({"array": sine(), "sampling_rate": RATE}, 8_000, "the dict says 16000"),
+        (sine(), "mini", "sampling_rate='mini'; expected.* go by name, as in model='mini'"),
+        (load_audio(sine(), RATE), "mini", "go by name"),
         (None, None, "from NoneType; accepted are a path"),
         (42, RATE, "from int; accepted are a path"),
         ({"text": "olá"}, None, r"keys \['text'\]; accepted are 'array'"),
