@@ -2,7 +2,8 @@
 
 On a CPU two mini-batches are run at once, each by half of the cores: there the matrices of one clip
 are too small to keep many cores busy (two cores ran one clip 1.5 times as fast as one core did, and
-two clips 1.9 times).
+two clips 1.9 times). None may be left over for half of the cores alone, while the others are idle:
+one of the last is halved, and what cannot be halved is run by all cores.
 """
 
 from __future__ import annotations
@@ -126,6 +127,7 @@ class MiniBatches:
         """An `Outcome` for every waveform, in the order in which they get done."""
         lengths = [len(w) for w in waveforms]
         waiting = plan(lengths, self.limit, self.most)  # the longest are run first
+        _fill_lanes(waiting, lengths, self.lanes)
         for attempt in self._attempts(waveforms, waiting):
             batch, error = attempt.batch, attempt.error
             rate = attempt.seconds / max(1, sum(lengths[i] for i in batch))
@@ -153,14 +155,18 @@ class MiniBatches:
                 size = len(waiting[-1]) * len(waveforms[waiting[-1][-1]]) if waiting else 0
                 if size > self.limit and len(waiting[-1]) > 1:  # planned before memory ran out
                     waiting += _halves(waiting.pop())
-                elif waiting and not running and (self.lanes == 1 or size > self.limit):
-                    yield self._attempt(waveforms, waiting.pop())  # by all cores
+                elif waiting and not running and self._is_for_all_cores(size, len(waiting)):
+                    yield self._attempt(waveforms, waiting.pop())
                 elif waiting and len(running) < self.lanes and size <= self.limit:
                     share = 1 / self.lanes
                     running.add(pool.submit(self._attempt, waveforms, waiting.pop(), share))
                 else:
                     done, running = wait(running, WAKE_S, FIRST_COMPLETED)
                     yield from (future.result() for future in done)
+
+    def _is_for_all_cores(self, size: int, count: int) -> bool:
+        """Whether the next of ``count`` mini-batches is too long for a lane, or has no partner."""
+        return self.lanes == 1 or size > self.limit or count % self.lanes > 0
 
     def _attempt(
         self, waveforms: Sequence[np.ndarray], batch: list[int], share: float = 1.0
@@ -250,6 +256,20 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+def _fill_lanes(batches: list[list[int]], lengths: Sequence[int], lanes: int) -> None:
+    """Halve mini-batches that are run late, until there are as many as keep all lanes busy."""
+    while len(batches) % lanes:
+        late = next((k for k, batch in enumerate(batches) if len(batch) > 1), None)
+        if late is None:
+            return
+        batch = batches.pop(late)
+        cut = min(
+            range(1, len(batch)),
+            key=lambda n: max(n * lengths[batch[n - 1]], (len(batch) - n) * lengths[batch[-1]]),
+        )
+        batches[late:late] = [batch[:cut], batch[cut:]]
 
 
 def _halves(batch: list[int]) -> list[list[int]]:

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ptlab import minibatches
 from ptlab.minibatches import MiniBatches, is_out_of_memory, lanes_for, plan
 
 OUT_OF_MEMORY = [
@@ -162,7 +163,7 @@ def test_seconds_are_shared_by_length():
 
 
 def test_seconds_of_lanes_do_not_count_twice(monkeypatch):
-    """Four mini-batches of 10 s by this clock, two at once, take 20 s of the cores."""
+    """Two mini-batches of 10 s by this clock, both at once, take 10 s of the cores."""
     clock = threading.local()
 
     class Slow(Tight):
@@ -172,8 +173,8 @@ def test_seconds_of_lanes_do_not_count_twice(monkeypatch):
 
     now = SimpleNamespace(perf_counter=lambda: getattr(clock, "now", 0))
     monkeypatch.setattr("ptlab.minibatches.time", now)
-    _, outcomes = run(Slow(1_000), [20] * 4, batch_s=40, lanes=2)
-    assert sum(o.seconds for o in outcomes) == 20
+    _, outcomes = run(Slow(1_000), [20] * 2, batch_s=40, lanes=2)
+    assert sum(o.seconds for o in outcomes) == 10
     _, outcomes = run(Slow(1_000), [35], batch_s=40, lanes=2)  # alone, by all cores
     assert outcomes[0].seconds == 10
 
@@ -213,6 +214,29 @@ def test_lanes_run_at_once_within_the_seconds_of_a_batch():
     assert not batches.downgrades
 
 
+def test_few_waveforms_are_shared_out_among_the_lanes():
+    """Two short clips fit into one mini-batch, which half of the cores would run alone."""
+    model = Crowded(1_000)
+    run(model, [2, 3], batch_s=40, lanes=2)
+    assert model.together == 2
+    model = Tight(1_000)
+    run(model, [1, 1, 1, 1, 4, 4], batch_s=80, lanes=2)
+    assert sorted(model.tried) == [4, 8]  # padding included; the half of six would be 3 and 12
+
+
+@given(LENGTHS, st.integers(20, 400), st.sampled_from([1, 3, float("inf")]))
+def test_no_lane_is_idle_at_the_end_unless_nothing_can_be_halved(lengths, most_samples, most):
+    whole = plan(lengths, most_samples, most)
+    shared = [list(batch) for batch in whole]
+    minibatches._fill_lanes(shared, lengths, 2)
+    assert [i for b in shared for i in b] == [i for b in whole for i in b]  # the order stays
+    if any(len(batch) > 1 for batch in whole):
+        assert len(shared) % 2 == 0
+    else:
+        assert shared == whole
+    assert len(shared) - len(whole) == (len(whole) % 2 if len(shared) % 2 == 0 else 0)
+
+
 def test_without_memory_for_two_lanes_there_is_one():
     model = Crowded(25)
     batches, outcomes = run(model, [20] * 6, batch_s=40, lanes=2)
@@ -247,6 +271,25 @@ def test_lanes_share_the_threads_of_torch():
         run(Counting(1_000), [10] * 4 + [35], batch_s=40, lanes=2)
         assert sorted(set(seen)) == [3, 6]  # the long one has them all
         assert torch.get_num_threads() == threads_of_a_new_thread() == 6
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "threads"),
+    [([10], [6]), ([10, 10], [3, 3]), ([15, 15, 15], [3, 3, 6]), ([15, 15, 35], [3, 3, 6])],
+)
+def test_what_has_no_partner_has_all_threads(lengths, threads):
+    class Counting(Tight):
+        def log_probs(self, waveforms, batch_size):
+            seen.append(torch.get_num_threads())
+            return super().log_probs(waveforms, batch_size)
+
+    before, seen = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(6)
+        run(Counting(1_000), lengths, batch_s=40, lanes=2)
+        assert sorted(seen) == threads
     finally:
         torch.set_num_threads(before)
 
