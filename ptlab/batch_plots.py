@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_bars", "plot_listening_order", "plot_padding", "plot_throughput"]
 
 MOST_BARS_IN = 5.0  # height of a picture with many clips
-_FILLS = (("0.8", ""), ("white", "////"), ("0.45", ""), ("white", "...."))
+_FILLS = (("0.8", ""), ("white", "////"), ("0.4", ""), ("white", "...."))
 
 
 def plot_padding(
@@ -163,7 +163,8 @@ def plot_listening_order(
     [0.0, 75.0, 100.0]
     >>> plt.close(ax.figure)
     """
-    scores, errors, seconds = (np.asarray(a, dtype=float) for a in (scores, errors, seconds))
+    scores, errors = np.asarray(scores, dtype=float), np.asarray(errors, dtype=float)
+    seconds = np.asarray(seconds, dtype=float)
     if not len(scores) == len(errors) == len(seconds) or not errors.sum():
         raise PtlabError(
             f"{len(scores)} scores, {len(errors)} errors and {len(seconds)} lengths; give as many "

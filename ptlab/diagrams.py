@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 
 from ptlab.errors import PtlabError
-from ptlab.figures import WIDTH_IN, axes_or_new
+from ptlab.figures import FAINT, WIDTH_IN, axes_or_new
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +47,7 @@ def plot_asr_overview(*, ax: Axes | None = None) -> Axes:
     _wave(ax, width, 55, 5)
     for i, letter in enumerate(PATH):
         x = LEFT + i * width
-        ax.plot([x, x], [49, 61], color="0.6", linewidth=0.7, linestyle=":")
+        ax.plot([x, x], [49, 61], color=FAINT, linewidth=0.7, linestyle=":")
         _box(ax, x + 0.3, 39.5, width - 0.6, 5, hatch="....", face="white")
         _box(ax, x + 0.3, 26.5, width - 0.6, 5, letter, size=12)
         _arrow(ax, (x + width / 2, 48.5), (x + width / 2, 45))

@@ -5,15 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
+from matplotlib.patheffects import withStroke
 from matplotlib.textpath import TextPath
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["LABEL_PT", "WIDTH_IN", "axes_or_new", "axes_width_in", "text_width_pt"]
+__all__ = [
+    "CASING",
+    "FAINT",
+    "LABEL_PT",
+    "WIDTH_IN",
+    "axes_or_new",
+    "axes_width_in",
+    "text_width_pt",
+]
 
 WIDTH_IN = 9.0  # inches: 900 pixels at 100 dots an inch
 LABEL_PT = 9.0  # size of a word
+FAINT = "0.55"  # the lightest line: 3.3 to 1 on white, of 3 that WCAG 2.2 asks for (1.4.11)
+CASING = (withStroke(linewidth=2.4, foreground="white"),)  # lines over a picture: seen on black too
 
 
 def axes_or_new(ax: Axes | None, height_in: float, width_in: float = WIDTH_IN) -> Axes:

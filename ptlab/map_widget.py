@@ -1,4 +1,4 @@
-"""A map of clips that can be clicked to listen."""
+"""A map of clips that can be clicked, or walked over with the arrow keys, to listen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ __all__ = ["SoundMap", "sound_map"]
 _STYLE = """
 .ptlab-map svg { max-width: 45em; border: 1px solid #999; background: #f6f6f6; display: block; }
 .ptlab-map path { stroke: #000; cursor: pointer; }
-.ptlab-map path.chosen, .ptlab-map path:focus { stroke: #c00; stroke-width: 2.5; outline: none; }
+.ptlab-map path.chosen { stroke: #c00; stroke-width: 2.5; }
+.ptlab-map path:focus { outline: 2px solid #000; outline-offset: 2px; }
+.ptlab-map ul { display: flex; flex-wrap: wrap; gap: 0 1em; list-style: none; padding: 0; margin: 0; }
+.ptlab-map li svg { width: 1.1em; border: none; display: inline-block; margin-right: 0.3em; }
 .ptlab-map audio { height: 2.2em; }
 """
 
@@ -30,7 +33,7 @@ class SoundMap(anywidget.AnyWidget):
 
     _esm = (Path(__file__).parent / "assets" / "map.js").read_text("utf-8")
     _css = _STYLE
-    points = traitlets.List().tag(sync=True)
+    points: list[dict[str, Any]] = traitlets.List().tag(sync=True)
 
     def __init__(self, sound: Callable[[int], Audio], **traits: Any):
         super().__init__(**traits)

@@ -19,7 +19,7 @@ from ptlab.batch_plots import plot_bars, plot_listening_order, plot_padding, plo
 from ptlab.diagrams import plot_asr_overview, plot_pretraining, plot_receptive_field
 from ptlab.error_plots import plot_confusions, plot_errors, plot_intervals, plot_reliability
 from ptlab.errors import PtlabError
-from ptlab.figures import LABEL_PT, axes_or_new, axes_width_in, text_width_pt
+from ptlab.figures import CASING, FAINT, LABEL_PT, axes_or_new, axes_width_in, text_width_pt
 from ptlab.probe_plots import (
     plot_det,
     plot_frame_similarity,
@@ -70,7 +70,7 @@ ENVELOPE_COLUMNS = 4_000  # pairs of extremes that a long waveform is drawn with
 TOKEN_THRESHOLD = 0.1  # a token that never gets this probability is not worth a row
 FLOOR_DB = -70.0  # below the loudest point: speech lies within it
 LINE_PT = 12.0  # distance of two rows of words
-PATH_COLOUR = "tab:red"
+PATH_COLOUR = "darkred"  # it or its white dots stand out from any grey by 3 to 1
 CLOSE_UP_FRAMES = 120  # with more, the dots of a path are smaller
 _NAMES = {"<pad>": "blank", "[PAD]": "blank", "|": "space", " ": "space"}
 
@@ -121,7 +121,7 @@ def plot_waveform(
     spans = _spans(words)
     ax = axes_or_new(ax, 2.6)
     ax.plot(*_envelope(waveform, rate), color="black", linewidth=0.5)
-    ax.axhline(0, color="0.6", linewidth=0.5)
+    ax.axhline(0, color=FAINT, linewidth=0.5)
     ax.set_xlim(0, len(waveform) / rate)
     ax.set(xlabel="Time (s)", ylabel="Amplitude (full scale 1)")
     rows = _write_words(ax, spans)
@@ -349,8 +349,8 @@ def _write_words(ax: Axes, spans: Iterable[_Span]) -> int:
     left, right = ax.get_xlim()
     scale = axes_width_in(ax) * 72 * 0.95 / (right - left)  # the labels of the axis take room
     for span in spans:
-        ax.axvline(span.start_s, color="0.35", linewidth=0.8, linestyle="--")
-        ax.axvline(span.end_s, color="0.35", linewidth=0.8, linestyle=":")
+        for time, line in ((span.start_s, "--"), (span.end_s, ":")):
+            ax.axvline(time, color="0.2", linewidth=0.8, linestyle=line, path_effects=CASING)
         middle, width = (span.start_s + span.end_s) / 2, text_width_pt(span.text)
         begin = middle * scale - width / 2
         row = next((i for i, end in enumerate(ends) if begin > end + 3), len(ends))

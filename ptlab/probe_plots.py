@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt  # noqa: F401 (for the examples)
 import numpy as np
 
 from ptlab.errors import PtlabError
-from ptlab.figures import LABEL_PT, axes_or_new
+from ptlab.figures import CASING, FAINT, LABEL_PT, axes_or_new
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ _METRICS = {
     "balanced_accuracy": "balanced accuracy (%)",
     "accuracy": "accuracy (%)",
 }
-_LINES = ("--", ":", "-.", (0, (5, 1)), (0, (1, 3)), (0, (3, 1, 1, 1, 1, 1)))
+_LINES = ("--", ":", "-.", (0, (9, 2, 1, 2, 1, 2)), (0, (1, 4)), (0, (9, 3)))
 _MARKERS = "os^Dv<>pP*Xhd8H"
 _TICKS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 0.9)
 WORD_ROW_PT = 12
@@ -178,11 +178,11 @@ def plot_layer_sweep(
             value, low, high = rows[0]
             ax.axhline(value, color="0.3", linestyle=line, linewidth=1, label=name)
             if name == "MFCC":
-                ax.axhspan(low, high, color="0.9", zorder=0)
+                ax.axhspan(low, high, facecolor="0.9", edgecolor=FAINT, linewidth=0.6, zorder=0)
     rows = values[(table.features == "probe").to_numpy()]
     ax.errorbar(place, rows[:, 0], _arms(rows), color="black", marker="o", capsize=3, label="layer")
     if chance is not None:
-        ax.axhline(100 * chance, color="0.7", linewidth=0.8)
+        ax.axhline(100 * chance, color=FAINT, linewidth=0.8)
     ax.set_xticks(place, [str(layer) for layer in layers])
     ax.set(xlabel="Layer", ylabel=_METRICS[metric], ylim=(0, 102))
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=LABEL_PT, frameon=False)
@@ -223,15 +223,18 @@ def plot_det(results: dict[str, Any], *, ax: Axes | None = None, title: str | No
         x = norm.ppf(result.false_alarms)
         y, low, high = (norm.ppf(np.clip(v, 1e-3, 1 - 1e-3)) for v in
                         (result.misses, result.low, result.high))  # fmt: skip
-        shade = str(min(0.6, 0.2 * number))
+        shade = str(min(0.5, 0.2 * number))
         style = ("-", *_LINES)[number % (1 + len(_LINES))]
         ax.plot(x, y, color=shade, linestyle=style, label=f"{name}, EER {result.eer.value:.1%}")
         at = norm.ppf(np.clip(result.eer.value, 1e-3, 1 - 1e-3))
         ax.plot(at, at, marker=_MARKERS[number % len(_MARKERS)], color=shade)
         if not number:
-            ax.fill_between(x, low, high, color="0.88", zorder=0, label="its 95 % interval")
+            ax.fill_between(
+                x, low, high, facecolor="0.88", edgecolor=FAINT, linewidth=0.6, zorder=0,
+                label="its 95 % interval",
+            )  # fmt: skip
     ends = norm.ppf([_TICKS[0], _TICKS[-1]])
-    ax.plot(ends, ends, color="0.7", linewidth=0.8, zorder=0)
+    ax.plot(ends, ends, color=FAINT, linewidth=0.8, zorder=0)
     ticks, names = norm.ppf(_TICKS), [f"{100 * tick:g}" for tick in _TICKS]
     ax.set_xticks(ticks, names)
     ax.set_yticks(ticks, names)
@@ -315,7 +318,7 @@ def _write_head(ax: Axes, title: str, words: Any) -> None:
     if words is None:
         return
     for number, word in enumerate(words.itertuples()):
-        ax.axvline(word.start_s, color="black", linestyle=":", linewidth=0.7)
+        ax.axvline(word.start_s, color="black", linestyle=":", linewidth=0.7, path_effects=CASING)
         height = 3 + WORD_ROW_PT * (number % 2)  # by turns, as short words are close together
         ax.annotate(
             word.text, (word.start_s, 1), xycoords=ax.get_xaxis_transform(), xytext=(2, height),

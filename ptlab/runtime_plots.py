@@ -8,14 +8,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ptlab.errors import PtlabError
-from ptlab.figures import LABEL_PT, WIDTH_IN
+from ptlab.figures import FAINT, LABEL_PT, WIDTH_IN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["plot_runtimes", "plot_sensitivity"]
 
-_MARKS = (("o", "black"), ("D", "0.55"), ("s", "0.35"), ("^", "0.7"))
+_MARKS = (("o", "black"), ("D", FAINT), ("s", "0.35"), ("^", "0.2"))
 _APART = 0.16  # of a row, between the marks of two numbers of threads
 _MARGIN_HATCH = "///"
 
@@ -118,7 +118,7 @@ def _factors(ax: Axes, speeds: Any, names: list[str], length_s: float) -> None:
 
 def _changes(ax: Axes, quality: Any, margin: float) -> None:
     change, low, high = (100 * quality[f"wer_{part}"] for part in ("change", "low", "high"))
-    ax.axvspan(0, 100 * margin, facecolor="none", edgecolor="0.6", hatch=_MARGIN_HATCH, linewidth=0)
+    ax.axvspan(0, 100 * margin, facecolor="none", edgecolor=FAINT, hatch=_MARGIN_HATCH, linewidth=0)
     ax.axvline(0, color="black", linewidth=0.8)
     ax.errorbar(
         change, range(len(quality)), xerr=[change - low, high - change], marker="o",

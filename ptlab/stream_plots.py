@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from ptlab.edits import common_beginning
 from ptlab.errors import PtlabError
-from ptlab.figures import LABEL_PT, axes_or_new, axes_width_in
+from ptlab.figures import FAINT, LABEL_PT, axes_or_new, axes_width_in
 from ptlab.stream_events import Final, Partial
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def plot_timeline(
     for top, spans in zip(tops, shown.values(), strict=False):
         _draw_words(ax, spans, int(top))
     for top in tops[1:-1]:
-        ax.axhline(top - 1, color="0.6", linewidth=0.7)
+        ax.axhline(top - 1, color=FAINT, linewidth=0.7)
     ax.set_yticks(tops[:-1] + (np.array(rows) - 1) / 2, list(logs))
     _draw_key(ax, {s.kind for spans in shown.values() for s in spans})
     ax.set_title("What is shown, and when" if title is None else title, fontsize=11, loc="left")
@@ -248,7 +248,7 @@ def plot_step_cost(
         ms = [1000 * step.compute_s for step in log.steps]
         ax.plot(at, ms, color="black", linestyle=line, linewidth=1.2, label=name)
     chunk_s = np.median([step.new_s for log in logs.values() for step in log.steps])
-    ax.axhline(1000 * chunk_s, color="0.6", linewidth=3,
+    ax.axhline(1000 * chunk_s, color=FAINT, linewidth=3,
                label=f"real time: {1000 * chunk_s:.0f} ms a step")  # fmt: skip
     ax.set(xlabel="Position in the audio (s)", ylabel="Computing for a step (ms)")
     ax.set(yscale="log", xlim=(0, None))

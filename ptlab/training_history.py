@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ptlab.errors import PtlabError
-from ptlab.figures import LABEL_PT, WIDTH_IN
+from ptlab.figures import FAINT, LABEL_PT, WIDTH_IN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +74,7 @@ def plot_training(
     if axes is None:
         axes = plt.subplots(1, 2, figsize=(WIDTH_IN, 3.2), layout="constrained")[1]
     left, right = axes
-    _line(left, rows, "loss", "-", color="0.6", label="training")
+    _line(left, rows, "loss", "-", color=FAINT, label="training")
     _line(left, rows, "validation_loss", "ko-", markersize=4, label="validation")
     left.set(xlabel="Updates", ylabel="CTC loss (nats a letter)", title="Loss")
     _line(right, rows, "wer", "ks-", 100, markersize=4, label="WER")
