@@ -46,7 +46,10 @@ class Recorder(anywidget.AnyWidget):
         What is shown beside the button; ``error`` is empty if nothing went wrong.
     """
 
-    _esm = "".join((ASSETS / name).read_text("utf-8") for name in ("microphone.js", "recorder.js"))
+    _esm = "".join(
+        (ASSETS / f"{name}.js").read_text("utf-8")
+        for name in ("microphone", "recording", "recorder")
+    )
     _css = _STYLE
     max_s = traitlets.Float(MAX_RECORDING_S).tag(sync=True)
     status = traitlets.Unicode("Press record and speak.").tag(sync=True)
@@ -146,7 +149,9 @@ def uploader(*, multiple: bool = True) -> ipywidgets.FileUpload:
     )
 
 
-def uploaded_files(value: Mapping[str, Mapping] | Iterable[Mapping]) -> dict[str, bytes]:
+def uploaded_files(
+    value: Mapping[str, Mapping[str, Any]] | Iterable[Mapping[str, Any]],
+) -> dict[str, bytes]:
     """Names and contents of uploaded files, from the value of a ``FileUpload``.
 
     Parameters

@@ -1,6 +1,5 @@
 // Streams the microphone to Python, packet by packet, and shows the captions that come back.
 const PACKET_S = 0.1; // what a sound card gives at once, about
-const FLOOR_DB = -60; // left end of the level meter
 const PATIENCE_MS = 10000; // without news from Python, before that is told
 const [START, STOP] = ["● Start", "■ Stop"];
 
@@ -57,11 +56,6 @@ function encodePcm(samples) {
   return btoa(String.fromCharCode(...new Uint8Array(view.buffer)));
 }
 
-function levelDb(samples) {
-  const peak = samples.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-  return Math.max(FLOOR_DB, 20 * Math.log10(peak));
-}
-
 // Lines are only added, so that a screen reader speaks each of them once.
 function addLines(log, shown, { count, lines }) {
   if (count < shown) log.replaceChildren();
@@ -88,6 +82,8 @@ function layOut(el) {
   element(legend, "span", { className: "ptlab-tentative", textContent: "slanted and dotted" });
   element(legend, "span", { textContent: " ones may still change." });
   meter.setAttribute("aria-label", "Level of the microphone");
+  text.setAttribute("role", "region"); // which the keyboard can scroll
+  text.setAttribute("aria-label", "Text of the captions");
   status.setAttribute("role", "status"); // screen readers speak its changes
   log.setAttribute("role", "log");
   log.setAttribute("aria-label", "Captions");

@@ -1,4 +1,5 @@
-// What recorder.js and live.js share; the package puts it before each of them.
+// What recorder.js, live.js and browser/page.js share; the package puts it before each of them.
+const FLOOR_DB = -60; // left end of the level meter
 const REASONS = {
   NotAllowedError: "The browser did not allow the microphone. Allow it in the address bar and try again.",
   NotFoundError: "The browser found no microphone. Connect one and try again.",
@@ -23,6 +24,11 @@ function writePcm(view, at, samples) {
     const clipped = Math.max(-1, Math.min(1, x));
     view.setInt16(at + 2 * i, Math.round(clipped * 32767), true);
   });
+}
+
+function levelDb(samples) {
+  const peak = samples.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+  return Math.max(FLOOR_DB, 20 * Math.log10(peak));
 }
 
 function element(parent, tag, properties = {}) {

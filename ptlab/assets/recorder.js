@@ -1,17 +1,6 @@
 // Records the microphone and sends it to Python as a WAV file: 16 kHz, mono, 16 bits.
 const RATE = 16000; // Hz
 const PART = 500000; // characters a message: notebook servers refuse very large ones
-REASONS.EmptyError =
-  "Nothing was recorded. Speak for a second or more before you press stop.";
-
-async function toSamples(blob) {
-  if (!blob.size) throw failure("EmptyError");
-  // decodeAudioData resamples to the rate of its context.
-  const context = new OfflineAudioContext(1, 1, RATE);
-  const sound = await context.decodeAudioData(await blob.arrayBuffer());
-  const channels = [...Array(sound.numberOfChannels).keys()].map((i) => sound.getChannelData(i));
-  return channels[0].map((_, t) => channels.reduce((sum, c) => sum + c[t], 0) / channels.length);
-}
 
 function encodeWav(samples) {
   const view = new DataView(new ArrayBuffer(44 + 2 * samples.length));
@@ -50,18 +39,6 @@ function send(model, text) {
   }
 }
 
-function record(stream, maxSeconds) {
-  const recorder = new MediaRecorder(stream);
-  const pieces = [];
-  recorder.ondataavailable = (event) => pieces.push(event.data);
-  const done = new Promise((resolve) => {
-    recorder.onstop = () => resolve(new Blob(pieces, { type: recorder.mimeType }));
-  });
-  recorder.start();
-  const timer = setTimeout(() => recorder.state === "recording" && recorder.stop(), 1000 * maxSeconds);
-  return { done: done.finally(() => clearTimeout(timer)), stop: () => recorder.stop() };
-}
-
 function render({ model, el }) {
   el.classList.add("ptlab-recorder");
   const button = element(el, "button", { textContent: "● Record", type: "button" });
@@ -94,7 +71,7 @@ function render({ model, el }) {
     say(`Recording, ${model.get("max_s")} s at most. Press stop when you are done.`);
     const blob = await take.done;
     release();
-    const wav = encodeWav(await toSamples(blob));
+    const wav = encodeWav(await toSamples(blob, RATE));
     URL.revokeObjectURL(player.src);
     player.src = URL.createObjectURL(wav);
     player.hidden = false;
