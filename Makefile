@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: lab test unit slow browser notebooks assignments classroom lint clean
+.PHONY: lab test unit slow browser notebooks links assignments classroom lint clean
 
 .venv/course: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -33,6 +33,9 @@ browser: .venv/test  ## the live microphone in JupyterLab; needs Chromium (apt i
 
 notebooks: .venv/test  ## run, clean and save every notebook
 	$(BIN)/python tests/refresh_notebooks.py
+
+links: .venv/test  ## write the address of pyproject.toml into badges, set-up cells and pages
+	$(BIN)/python tests/link_notebooks.py
 
 assignments: .venv/test  ## the students' version of every assignment, in build/assignments
 	$(BIN)/python tests/release_assignments.py

@@ -23,7 +23,15 @@ PACKAGE = ROOT / "ptlab"
 # Rooms from bottom to top: a room imports only from rows above its own.
 ORDER = (
     ("errors",),
-    ("figures", "finetune_settings", "machine", "onnx_weights", "resampling", "stop_signals"),
+    (
+        "figures",
+        "finetune_settings",
+        "install_missing",
+        "machine",
+        "onnx_weights",
+        "resampling",
+        "stop_signals",
+    ),
     (
         "samples",
         "decoders",
@@ -33,8 +41,9 @@ ORDER = (
         "audio_queue",
         "half_precision",
         "int4",
+        "graph_sessions",
     ),
-    ("audio", "text", "collate", "training_history"),
+    ("audio", "text", "collate", "training_history", "roads"),
     (
         "speech_model",
         "devices",
@@ -48,6 +57,7 @@ ORDER = (
         "endpointing",
     ),
     ("onnx_model",),
+    ("onnx_graph",),
     ("models", "data", "metrics", "hidden_states", "pooling", "embedding_windows"),
     ("probe_folds", "probe_mix", "probe_scores", "near_duplicates", "retrieval"),
     ("probe_fit", "probe_result", "verification"),
@@ -55,6 +65,7 @@ ORDER = (
     ("runtime_costs",),
     ("ctc", "finetune_data", "finetune_model", "finetune_arguments", "finetune_folder"),
     ("confidence", "transcription", "windows", "finetune_audit", "finetune_trainer", "stream_grid"),
+    ("frame_readings",),
     (
         "transcribe",
         "file_result",
@@ -63,7 +74,7 @@ ORDER = (
         "stream_events",
         "stream_policies",
     ),
-    ("probe_data",),
+    ("probe_data", "web_runtime"),
     ("journal", "batch_reader", "comparison", "finetune_card", "stream_setup", "stream_text"),
     ("batch_report", "batch_progress", "finetune_save", "hearing", "runtime_quality"),
     ("batch_ledger", "embedding_store", "stream_refinement", "runtimes"),
@@ -77,6 +88,7 @@ ORDER = (
         "live_session",
         "quantize",
         "tensorrt",
+        "browser",
     ),
     ("ray_batch", "streaming_metrics", "probes", "probe_leaks", "features", "sensitivity"),
     (
@@ -129,9 +141,12 @@ INTERNAL = {
     "finetune_settings": "part of finetune, which exports its name",
     "finetune_trainer": "part of finetune",
     "finetune_weights": "part of finetune",
+    "frame_readings": "part of transcribe",
+    "graph_sessions": "part of onnx_model",
     "half_precision": "part of quantize",
     "hearing": "part of streaming",
     "hidden_states": "part of embeddings, which exports its main name",
+    "install_missing": "what the notebooks' first cell runs where there is no ptlab",
     "int4": "part of quantize",
     "journal": "part of batch",
     "lattice": "part of ctc, which exports its names",
@@ -139,6 +154,7 @@ INTERNAL = {
     "minibatches": "part of batch and models",
     "near_duplicates": "part of probe_leaks, which exports its name",
     "numerals": "part of text, which exports its names",
+    "onnx_graph": "part of export and models",
     "onnx_weights": "part of quantize and tensorrt",
     "pooling": "part of embeddings",
     "probe_controls": "part of probes, which exports its main name",
@@ -150,6 +166,7 @@ INTERNAL = {
     "probe_scores": "part of probes",
     "ray_worker": "part of ray_batch, which exports its name",
     "resampling": "part of metrics and probes",
+    "roads": "part of models",
     "runtime_costs": "part of runtimes, which exports its names",
     "runtime_plots": "part of plots, which exports its names",
     "runtime_quality": "part of runtimes",
@@ -170,6 +187,7 @@ INTERNAL = {
     "training_history": "part of finetune and of plots, which exports plot_training",
     "training_progress": "part of finetune",
     "transfer_plots": "part of plots, which exports its names",
+    "web_runtime": "part of browser",
     "windows": "part of transcribe",
 }
 ROOMS = sorted(p.stem for p in PACKAGE.glob("*.py") if p.stem not in ("__init__", "__main__"))
