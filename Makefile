@@ -1,8 +1,9 @@
 # Everything runs in .venv; constraints.txt holds the versions that the course was tested with.
 PYTHON ?= python3
+COLAB_PYTHON ?= python3.13
 BIN := .venv/bin
 
-.PHONY: lab test unit slow browser notebooks links assignments classroom lint clean
+.PHONY: lab test unit slow browser notebooks colab links assignments classroom lint clean
 
 .venv/course: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -33,6 +34,14 @@ browser: .venv/test  ## the live microphone in JupyterLab; needs Chromium (apt i
 
 notebooks: .venv/test  ## run, clean and save every notebook
 	$(BIN)/python tests/refresh_notebooks.py
+
+build/colab/ready: tests/colab.txt
+	$(COLAB_PYTHON) -m venv --clear build/colab
+	build/colab/bin/pip install --quiet --requirement tests/colab.txt
+	touch $@
+
+colab: .venv/test build/colab/ready  ## every notebook with Colab's versions, alone in a folder
+	$(BIN)/pytest -m colab -rs tests/test_colab.py
 
 links: .venv/test  ## write the address of pyproject.toml into badges, set-up cells and pages
 	$(BIN)/python tests/link_notebooks.py
