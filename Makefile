@@ -16,7 +16,7 @@ BIN := .venv/bin
 	touch $@
 
 lab: .venv/course  ## set up and open the course
-	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir=. notebooks/00_start_here.ipynb
 
 test: .venv/test lint  ## set up and test: units and doctests, then every notebook
 	$(BIN)/pytest
@@ -28,7 +28,7 @@ unit: .venv/test
 slow: .venv/test  ## the full-size architecture with random weights: 6 GB of memory, minutes
 	$(BIN)/pytest -m slow
 
-browser: .venv/test  ## the live microphone in JupyterLab; needs Chromium (apt install chromium)
+browser: .venv/test  ## JupyterLab with its widgets and microphone; needs Chromium (apt install chromium)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[browser]"
 	$(BIN)/pytest -m browser -rs
 
