@@ -37,8 +37,8 @@ def installed() -> dict[str, str]:
     """Versions of what is installed, by name; of the same name twice, the one that imports get."""
     found: dict[str, str] = {}
     for each in distributions():
-        if each.name:  # a package that was half deleted has none
-            found.setdefault(canonicalize_name(each.name), each.version)
+        if "Name" in each.metadata:  # not in what was half deleted
+            found.setdefault(canonicalize_name(each.metadata["Name"]), each.version)
     return found
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+from refresh_notebooks import link as link_lessons
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("*.md", "*.cff", "notebooks/**/*.md", "data/*.md", "ptlab/assets/mini/*.md")
@@ -60,10 +61,9 @@ def setup(address: str) -> str:
 
 def badge(address: str, place: str) -> str:
     """Markdown of the picture that opens a notebook in Colab."""
-    project = address.removeprefix("https://github.com/")
     return (
         f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]"
-        f"({COLAB}/github/{project}/blob/main/{place})"
+        f"({COLAB}/github/{_project(address)}/blob/main/{place})"
     )
 
 
@@ -76,6 +76,8 @@ def link_notebook(path: Path, address: str, root: Path, *, check: bool) -> bool:
             cell.source = BADGE.sub(badge(address, place), cell.source)
         elif cell.id == "setup":
             cell.source = setup(address)
+    if path.parent.name == "notebooks":
+        link_lessons(path, notebook)
     changed = before != [cell.source for cell in notebook.cells]
     if changed and not check:
         nbformat.write(notebook, path)
@@ -83,12 +85,18 @@ def link_notebook(path: Path, address: str, root: Path, *, check: bool) -> bool:
 
 
 def link_page(path: Path, old: str, new: str, *, check: bool) -> bool:
-    """Put the new address into a page of text; whether that changed it."""
+    """Put the address into a page, its links to Colab and Binder too; whether that changed it."""
     text = path.read_text("utf-8")
-    changed = old != new and old in text
-    if changed and not check:
-        path.write_text(text.replace(old, new), "utf-8")
-    return changed
+    named = re.escape(_project(old))
+    linked = re.sub(rf"(github\.com|/github|/gh)/{named}(?![\w.-])", rf"\1/{_project(new)}", text)
+    if linked != text and not check:
+        path.write_text(linked, "utf-8")
+    return linked != text
+
+
+def _project(address: str) -> str:
+    """Owner and name."""
+    return address.removeprefix("https://github.com/")
 
 
 def former(root: Path) -> str:
