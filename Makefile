@@ -1,9 +1,11 @@
 # Everything runs in .venv; constraints.txt holds the versions that the course was tested with.
 PYTHON ?= python3
 COLAB_PYTHON ?= python3.13
+OLDEST_PYTHON ?= python3.11
+NEWEST_PYTHON ?= python3.13
 BIN := .venv/bin
 
-.PHONY: lab test unit slow browser notebooks colab links assignments classroom lint clean
+.PHONY: lab test unit slow browser notebooks colab oldest newest links assignments classroom usb lint licences audit clean
 
 .venv/course: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -43,6 +45,17 @@ build/colab/ready: tests/colab.txt
 colab: .venv/test build/colab/ready  ## every notebook with Colab's versions, alone in a folder
 	$(BIN)/pytest -m colab -rs tests/test_colab.py
 
+oldest: .venv/test  ## the units with the oldest versions that pyproject.toml allows
+	$(OLDEST_PYTHON) -m venv --clear build/oldest
+	$(BIN)/python tests/floors.py > build/oldest/floors.txt
+	build/oldest/bin/pip install --quiet --constraint build/oldest/floors.txt --editable ".[test]"
+	build/oldest/bin/pytest $(PINNED)
+
+newest:  ## the units with the newest versions that there are
+	$(NEWEST_PYTHON) -m venv --clear build/newest
+	build/newest/bin/pip install --quiet --editable ".[test]"
+	build/newest/bin/pytest $(PINNED)
+
 links: .venv/test  ## write the address of pyproject.toml into badges, set-up cells and pages
 	$(BIN)/python tests/link_notebooks.py
 
@@ -53,9 +66,23 @@ classroom: .venv/test  ## nbgrader's whole cycle on every assignment, with three
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[classroom]"
 	$(BIN)/pytest -m notebook -rs tests/test_nbgrader.py
 
-lint: .venv/test
+usb: .venv/test  ## the whole course for a classroom without a network, in build/usb; tried out
+	$(BIN)/python tests/make_usb.py
+	$(BIN)/pytest -m slow -rs tests/test_usb.py
+
+lint: .venv/test  ## style, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+licences: .venv/test  ## of every installed package; fails on one that is not accepted
+	$(BIN)/python tests/licences.py
+
+audit: .venv/test  ## known vulnerabilities; fails too where the database cannot be reached
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet pip-audit
+	$(BIN)/pip freeze --exclude-editable | sed 's/+[a-z0-9.]*$$//' > build/audit/installed.txt
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip -r build/audit/installed.txt
 
 clean:
 	rm -rf .venv build *.egg-info
