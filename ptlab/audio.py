@@ -1,5 +1,15 @@
 """Load and check sound: anything in, mono float32 at the model's rate out.
 
+>>> import ptlab
+>>> clip = ptlab.load_corpus("test").frame.file[0]
+>>> ptlab.load_audio(clip)
+Audio(3.45 s, 16000 Hz, test_0001.ogg)
+>>> ptlab.load_audio(clip, target_rate=8_000).waveform.shape
+(27600,)
+>>> ptlab.load_audio("lost.wav")
+Traceback (most recent call last):
+ptlab.errors.AudioError: No file 'lost.wav'; check the path and the current folder.
+
 Files are read by libsndfile (soundfile); what it cannot read (M4A, WebM, video) goes through the
 ``ffmpeg`` program if it is there. Nothing is decoded by torchcodec or torchaudio.
 """
@@ -28,7 +38,8 @@ from ptlab.samples import (
 
 __all__ = ["SAMPLE_RATE", "Audio", "load_audio", "normalize", "resample"]
 
-SAMPLE_RATE = 16_000  # Hz; what wav2vec2 models hear
+SAMPLE_RATE = 16_000
+"""16,000 Hz: what wav2vec2 models hear."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,5 +1,14 @@
 """Many files to text: every input gets a result, whatever it is and whatever happens.
 
+>>> import ptlab
+>>> clips = ptlab.load_corpus("dev").frame.file[:3].tolist()
+>>> report = ptlab.transcribe_files([*clips, "lost.wav"], progress=False)
+>>> report.counts
+{'ok': 3, 'unreadable': 1}
+>>> doubtful = report.to_frame().sort_values("confidence")  # what to listen to first
+>>> print(report.failed[0].message)
+No file 'lost.wav'; check the path and the current folder.
+
 Threads read and resample (`ptlab.batch_reader`); windows of several files are put together into
 mini-batches of similar lengths (`ptlab.minibatches`); each file is put together again from its
 windows, decoded as `Transcriber` does it (`ptlab.batch_run`), and written to a journal at once

@@ -1,4 +1,19 @@
-"""Clips of any length -> one batch for CTC training."""
+"""Clips of any length -> one batch for CTC training.
+
+>>> import ptlab
+>>> model, corpus = ptlab.load_model("mini", device="cpu"), ptlab.load_corpus("dev")
+>>> collator = ptlab.CTCCollator(model.feature_extractor)
+>>> batch = collator([
+...     {"waveform": corpus.audio(n).waveform,
+...      "labels": ptlab.encode(ptlab.normalize_text(corpus.row(n)["text"]))}
+...     for n in range(2)
+... ])
+>>> longest = max(corpus.frame.text[:2].map(ptlab.normalize_text).map(len))
+>>> batch["labels"].shape == (2, longest)
+True
+>>> bool((batch["labels"] == ptlab.IGNORED).any())  # the shorter text is filled up with -100
+True
+"""
 
 from __future__ import annotations
 
@@ -14,7 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["IGNORED", "CTCCollator"]
 
-IGNORED = -100  # label of padding: the loss leaves it out
+IGNORED = -100
+"""-100, the label of padding: the loss leaves it out."""
 
 
 class CTCCollator:

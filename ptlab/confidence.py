@@ -1,5 +1,21 @@
 """How sure is the model? From log-probs to a probability that a word is right.
 
+>>> import ptlab
+>>> model = ptlab.load_model("mini", device="cpu")
+>>> log_probs = model.log_probs([ptlab.load_corpus("test").audio(0).waveform])[0]
+>>> of_frames = ptlab.frame_confidence(log_probs)
+>>> letters = ptlab.char_segments(log_probs, None, model.vocabulary)
+>>> word, spelled = ptlab.word_segments(letters)[0]
+>>> raw = ptlab.word_confidence([ptlab.segment_confidence(of_frames, c) for c in spelled])
+>>> 0 <= raw <= 1
+True
+
+What `ptlab.transcribe` gives each word is calibrated besides:
+
+>>> calibrator = ptlab.Transcriber(model).calibrator
+>>> calibrator([0.2]).item() <= calibrator([0.9]).item()
+True
+
 Two steps: a raw score a frame, a token, a word (no training), then a calibrator fitted on one set
 of speakers that turns the score of a word into the share of such words that are right.
 Confidence speaks of what was recognised: it cannot see a word that was left out.

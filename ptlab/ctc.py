@@ -1,5 +1,15 @@
 """CTC: from a matrix of log-probabilities to text, times and alignments.
 
+>>> import numpy as np
+>>> import ptlab
+>>> vocabulary = ("<pad>", "|", "o", "i")
+>>> log_probs = np.log(np.eye(4)[[0, 2, 2, 0, 3, 1]] * 0.96 + 0.01)  # six frames, sure of one each
+>>> path = ptlab.greedy_path(log_probs)
+>>> path.tolist(), ptlab.collapse(path), ptlab.decode(log_probs, vocabulary)
+([0, 2, 2, 0, 3, 1], [2, 3, 1], 'oi')
+>>> ptlab.align(log_probs, [2, 3]).spans  # frames in which "o" and "i" are said
+((1, 3), (4, 5))
+
 Pure functions on arrays ``(frames, vocab)``; numpy is all they need. A *path* names one token a
 frame, blanks among them; collapsing it (repeats merged, then blanks dropped) gives the tokens.
 

@@ -1,5 +1,16 @@
 """Corpora -> rows: the course's own speech, a Common Voice folder, any folder, MLS online.
 
+>>> import ptlab
+>>> corpus = ptlab.load_corpus("test")
+>>> corpus
+Corpus(test: 260 clips, 16.1 min, 10 speakers)
+>>> corpus.row("test_0001")["text"]
+'Na minha época, decorava-se a tabuada em coro.'
+>>> corpus.audio("test_0001")
+Audio(3.45 s, 16000 Hz, test_0001.ogg)
+>>> corpus.words("test_0001").text.tolist()[:3]
+['na', 'minha', 'época']
+
 Every loader gives a `Corpus`: a pandas frame with one row a clip, and the sound on demand, read
 by soundfile (never by torchcodec).
 """
@@ -35,6 +46,7 @@ __all__ = [
 ]
 
 SPLITS = ("train", "dev", "test")
+"""Parts of the course's corpus: no voice and no sentence is in two."""
 _MLS = "facebook/multilingual_librispeech"
 _TIME_COLUMNS = ("text", "start_s", "end_s")
 

@@ -1,5 +1,15 @@
 """Recordings -> what the layers of a speech encoder make of them.
 
+>>> import ptlab
+>>> clips = ptlab.load_corpus("test").frame.file[:2].tolist()
+>>> frames = ptlab.embed(clips, "mini", layers=[0, 4])
+>>> frames
+Embeddings(2 recordings, mini, layers 0, 4, 256 numbers a frame)
+>>> frames.times(0)[:3].round(4).tolist()  # seconds
+[0.0125, 0.0325, 0.0525]
+>>> ptlab.embed(clips, "mini", layers=[0, 4], pool="mean").matrix(layer=4).shape
+(2, 256)
+
 Which tensor each layer is stands in `ptlab.hidden_states`, how long recordings are cut and joined
 in `ptlab.embedding_windows`.
 """

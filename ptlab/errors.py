@@ -1,5 +1,12 @@
 """The errors that ptlab raises: one root, one class a kind of trouble.
 
+>>> import ptlab
+>>> try:
+...     ptlab.transcribe("lost.wav")
+... except ptlab.PtlabError as error:
+...     print(f"{type(error).__name__}: {error}")
+AudioError: No file 'lost.wav'; check the path and the current folder.
+
 Every message says what was given, what is accepted and what to do next.
 """
 

@@ -1,4 +1,14 @@
-"""Speech encoders in scikit-learn: sounds in, one row of numbers a sound out."""
+"""Speech encoders in scikit-learn: sounds in, one row of numbers a sound out.
+
+>>> import ptlab
+>>> from sklearn.linear_model import LogisticRegression
+>>> from sklearn.pipeline import make_pipeline
+>>> clips = ptlab.load_corpus("test").filter(speaker=["pm_alex", "af_bella"])
+>>> few = clips.frame.groupby("speaker").head(6)
+>>> pipe = make_pipeline(ptlab.Wav2Vec2Features("mini", layer=2), LogisticRegression())
+>>> pipe.fit(few.file[::2], few.speaker[::2]).predict(few.file[1::2]).shape
+(6,)
+"""
 
 from __future__ import annotations
 

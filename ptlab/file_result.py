@@ -19,6 +19,7 @@ STATUSES = (
     "out_of_memory",  # even in the smallest windows
     "failed",  # anything else: error_type and message say what
 )
+"""What can become of a file; `FileResult` says when."""
 
 
 @dataclass(frozen=True, repr=False)

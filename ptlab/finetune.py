@@ -1,5 +1,17 @@
 """Fine-tune a CTC model on recordings and texts of your own: `finetune`, in one call.
 
+>>> import ptlab
+>>> from tempfile import TemporaryDirectory
+>>> train = ptlab.load_corpus("train").filter(speaker="pf_dora", domain="travel")
+>>> validation = ptlab.load_corpus("dev").filter(speaker="pm_santa", domain="travel")
+>>> with TemporaryDirectory() as folder:
+...     result = ptlab.finetune(
+...         "mini", train, validation, output=folder, steps=2, batch_size=2, progress=False
+...     )
+...     text = ptlab.transcribe(validation.audio(0), model=result.model).text
+>>> isinstance(text, str)
+True
+
 The rooms it is made of, from the data upwards: ``finetune_data`` (clips), ``finetune_augment``,
 ``finetune_audit`` (what is in the data), ``collate`` (batches), ``finetune_model`` (vocabulary and
 head), ``finetune_weights`` (what learns), ``finetune_folder`` (whose it is), ``finetune_arguments``

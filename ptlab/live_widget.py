@@ -1,5 +1,10 @@
 """Your own microphone with live captions, in a notebook.
 
+>>> import ptlab
+>>> microphone = ptlab.live_captions("mini")  # as the last line of a cell it shows the button
+>>> microphone.text, microphone.status
+('', 'Press start and speak.')
+
 The code path without a widget is `ptlab.StreamingRecognizer.stream`, for packets from anywhere, and
 ``ptlab stream -`` in a shell.
 """

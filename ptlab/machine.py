@@ -1,4 +1,10 @@
-"""The processor that a measurement was made on: a speed without it says nothing."""
+"""The processor that a measurement was made on: a speed without it says nothing.
+
+>>> import ptlab
+>>> here = ptlab.this_machine()
+>>> here.cores >= 1, isinstance(str(here), str)
+(True, True)
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,14 @@
-"""A map of clips that can be clicked, or walked over with the arrow keys, to listen."""
+"""A map of clips that can be clicked, or walked over with the arrow keys, to listen.
+
+>>> import ptlab
+>>> from sklearn.decomposition import PCA
+>>> corpus = ptlab.load_corpus("test").filter(domain="travel")
+>>> vectors = ptlab.embed(corpus, "mini", layers=[2], pool="mean").matrix(2)
+>>> flat = PCA(2, random_state=0).fit_transform(vectors)
+>>> shown = ptlab.sound_map(flat, corpus.frame.speaker, corpus.audio)
+>>> len(shown.points) == len(corpus)
+True
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,17 @@
 """WER and CER with intervals, comparisons, errors one by one, and how honest a confidence is.
 
+>>> import ptlab
+>>> said, heard = "a avó riu muito", "avó rio muito"
+>>> print(ptlab.error_rates(said, heard))
+WER 50.0% (1 substituted, 1 deleted, 0 inserted of 4 words), CER 20.0%, 1 utterances
+>>> print(ptlab.show_errors(said, heard))
+REF: a avó riu muito
+HYP: * avó rio muito
+     D     S
+>>> interval = ptlab.bootstrap([said] * 20, [said] * 10 + [heard] * 10)  # how sure is that?
+>>> interval.low < interval.value == 0.25 < interval.high
+True
+
 Edge cases: over a corpus, an empty reference adds its inserted words to the errors and nothing to
 the words; if all references are empty the rate is 0 where nothing was inserted, else infinite.
 Score normalised text (`ptlab.text.normalize_text`) on both sides, by the same rules.

@@ -1,4 +1,14 @@
-"""From a name, a folder or a Hub id to a `SpeechModel`, or to an `OnnxModel` of an exported one."""
+"""From a name, a folder or a Hub id to a `SpeechModel`, or to an `OnnxModel` of an exported one.
+
+>>> import ptlab
+>>> model = ptlab.load_model("mini", device="cpu")
+>>> model
+SpeechModel('mini', wav2vec2, 7.0 M parameters, cpu, float32)
+>>> sound = ptlab.load_corpus("test").audio(0)
+>>> log_probs = model.log_probs([sound.waveform])[0]
+>>> log_probs.shape == (model.frames(len(sound)), len(model.vocabulary))
+True
+"""
 
 from __future__ import annotations
 
@@ -86,6 +96,7 @@ MODELS: dict[str, ModelSpec] = {
         safetensors=False,
     ),
 }
+"""Models with a short name, by that name."""
 _ENCODER = ModelSpec(
     "mini-xlsr-53",
     str(_ASSETS / "mini-xlsr-53"),

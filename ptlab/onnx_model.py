@@ -1,5 +1,16 @@
 """A CTC model that ONNX Runtime runs: what `SpeechModel` offers, without torch or transformers.
 
+>>> import ptlab
+>>> from tempfile import TemporaryDirectory
+>>> sound = ptlab.load_corpus("test").audio(0)
+>>> with TemporaryDirectory() as folder:
+...     ptlab.export_onnx("mini", f"{folder}/onnx").folder.name
+...     model = ptlab.load_onnx(f"{folder}/onnx", threads=1)
+...     log_probs = model.log_probs([sound.waveform])[0]
+'onnx'
+>>> ptlab.decode(log_probs, model.vocabulary) == ptlab.transcribe(sound, model="mini").text
+True
+
 `ptlab.export_onnx` makes the file. All that belongs to the model (vocabulary, normalisation, grid
 of frames) lies inside it as metadata, so that ``model.onnx`` alone transcribes.
 """

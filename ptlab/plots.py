@@ -1,5 +1,13 @@
 """Look at sound, log-probs and alignments; and all plots of the other rooms under one name.
 
+>>> import matplotlib.pyplot as plt
+>>> import ptlab
+>>> corpus = ptlab.load_corpus("test")
+>>> ax = ptlab.plot_waveform(corpus.audio(0), corpus.words(0), title=corpus.row(0)["text"])
+>>> [text.get_text() for text in ax.texts][:3]
+['na', 'minha', 'época']
+>>> plt.close(ax.figure)
+
 Every function draws on a matplotlib ``Axes`` (a new figure if none is given) and returns it. What
 matters is told by line, marker, hatch or text, never by colour alone, so that a page printed in
 black and white says the same. Nothing is shown and no global setting is changed.

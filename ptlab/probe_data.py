@@ -1,5 +1,12 @@
 """Recordings with a label: the course's probe sets, emoUERJ, and any folder.
 
+>>> import ptlab
+>>> speakers = ptlab.load_probe_set("speakers")
+>>> speakers
+Corpus(speakers: 600 clips, 27.4 min, 20 speakers)
+>>> speakers.row(0)["label"], speakers.row(0)["group"]  # what is guessed; what is kept apart
+('pm_alex', 'pm_alex-1')
+
 Each is a `Corpus` whose frame has a column ``label``, what a probe is to guess, and, where it is
 known, a column ``group``, what training and test must not share: give it to `ptlab.probe`.
 """
@@ -17,6 +24,8 @@ from ptlab.errors import DataError
 __all__ = ["PROBE_SETS", "load_emouerj", "load_labelled_folder", "load_probe_set"]
 
 PROBE_SETS = ("speakers", "languages", "styles")
+"""Names that `load_probe_set` takes."""
+
 EMOTIONS = {"h": "happiness", "a": "anger", "s": "sadness", "n": "neutral"}
 _EMOUERJ = r"(?:.*/)?(?P<speaker>(?P<sex>[mw])\d\d)(?P<label>[hasn])(?P<take>\d\d)\.wav"
 _BY_FOLDER = r"(?P<label>[^/]+)/(?:(?P<speaker>[^/]+)/)?[^/]+"

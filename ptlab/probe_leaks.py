@@ -1,4 +1,14 @@
-"""Leaks: what tested clips share with those a probe has learned from, and what that is worth."""
+"""Leaks: what tested clips share with those a probe has learned from, and what that is worth.
+
+>>> import numpy as np
+>>> import ptlab
+>>> rng = np.random.default_rng(0)
+>>> texts = np.arange(96) // 4  # 24 sentences, each said four times
+>>> vectors = rng.normal(size=(24, 30))[texts] + 0.1 * rng.normal(size=(96, 30))
+>>> report = ptlab.find_leaks(vectors, texts % 2, range(96), {"text": texts}, n_resamples=200)
+>>> report["text"].verdict  # the label was known by the sentence
+'leak'
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,18 @@
 """An exported graph with smaller weights: half precision and int4 for the disk, int8 for speed too.
 
+>>> import ptlab
+>>> from tempfile import TemporaryDirectory
+>>> clip = ptlab.load_corpus("test").frame.file[0]
+>>> with TemporaryDirectory() as folder:
+...     whole = ptlab.export_onnx("mini", f"{folder}/onnx")
+...     small = ptlab.quantize(whole.folder, f"{folder}/int8")
+...     sizes = [round(made.size_bytes / 1e6, 1) for made in (whole, small)]
+...     text = ptlab.transcribe(clip, model=small.load()).text
+>>> sizes  # MB
+[28.4, 9.4]
+>>> ptlab.cer(ptlab.transcribe(clip, model="mini").text, text) < 0.2
+True
+
 Half precision changes how weights are stored; ONNX Runtime widens them when it loads the graph and
 computes in float32 as before: few CPUs would be faster in float16. int4 rounds the weights of
 matrix products, which are widened while they are multiplied. int8 changes how matrices are

@@ -1,5 +1,16 @@
 """`transcribe_files` on many machines: a stage of Ray Data, with one model in every worker.
 
+>>> import ptlab
+>>> report = ptlab.transcribe_files_ray("entrevistas", workers=4, gpus=1)  # doctest: +SKIP
+
+In a pipeline of your own, ``dataset.map_batches(ptlab.RayTranscriber, batch_size=16, ...)``; one
+worker, without Ray:
+
+>>> clips = ptlab.load_corpus("test").frame.file[:2].to_numpy()
+>>> rows = ptlab.RayTranscriber("mini")({"path": clips})
+>>> rows["status"].tolist()
+['ok', 'ok']
+
 Ray starts the workers, gives them files and replaces those that die. The results come back to the
 one process that called, which alone writes the journal: workers need to see the files, not it.
 """

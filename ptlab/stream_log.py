@@ -1,4 +1,14 @@
-"""Play a recording to a stream and note what happens when: by the audio's clock, or a real one."""
+"""Play a recording to a stream and note what happens when: by the audio's clock, or a real one.
+
+>>> import ptlab
+>>> log = ptlab.simulate(ptlab.load_corpus("test").audio(0), model="mini")
+>>> log.duration_s, log.clock
+(3.45, 'audio')
+>>> log.to_frame().kind.iloc[-1]
+'Final'
+>>> all(event.emitted_s <= log.duration_s for event in log.events)
+True
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,15 @@
 """Recognise speech while it is spoken, with a model that was made for whole files.
 
+>>> import numpy as np
+>>> import ptlab
+>>> sound = ptlab.load_corpus("test").audio(0)
+>>> packets = np.array_split(sound.waveform, 30)  # as they would come from a microphone
+>>> recognizer = ptlab.StreamingRecognizer("mini", clock=None)
+>>> events = list(recognizer.stream(packets, 16_000))
+>>> seen = [event.text for event in events if isinstance(event, ptlab.Partial)]
+>>> len(seen) > 2, isinstance(events[-1], ptlab.Final)
+(True, True)
+
 A `StreamingRecognizer` holds the model and the choices, a `Stream` the state of one speaker. Every
 step encodes a window of the last seconds, of which a policy (`ptlab.stream_policies`) says what is
 settled; what is settled never changes, until the utterance is over and is looked at once more.

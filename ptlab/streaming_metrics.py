@@ -1,5 +1,13 @@
 """How good, how quick and how steady a stream is, in the measures of the literature.
 
+>>> import ptlab
+>>> corpus = ptlab.load_corpus("test")
+>>> log = ptlab.simulate(corpus.audio(0), model="mini")
+>>> offline = ptlab.transcribe(corpus.audio(0), model="mini").text
+>>> found = ptlab.streaming_metrics(log, corpus.words(0), offline)
+>>> found.first_partial.p50 > 0 and found.commit.p50 > 0  # seconds that a reader waits
+True
+
 References
 ----------
 Papi et al. (2022), "Over-Generation Cannot Be Rewarded: Length-Adaptive Average Lagging", arXiv

@@ -1,5 +1,12 @@
 """Engines for NVIDIA cards: the recipe, and what this machine lacks for it.
 
+>>> import ptlab
+>>> ready = not ptlab.missing_for_tensorrt()  # else it says what to install
+>>> lengths = {"min": 400, "usual": 16_200, "max": 32_000}  # samples
+>>> plan = ptlab.EnginePlan("2s.engine", tuple(lengths.values()), (1, 4, 4), ("input_values",))
+>>> " ".join(plan.command()[:3])
+'trtexec --onnx=model.onnx --stronglyTyped'
+
 TensorRT builds an engine for a range of shapes, on the very kind of card that will run it. One wide
 range made an engine half as fast as ONNX Runtime (NVIDIA/TensorRT issue 3300), so there is one for
 each bucket of lengths. Which numbers are float16 is written into the graph: TensorRT 11 builds

@@ -1,5 +1,11 @@
 """Portuguese text for references and for scoring, in the letters that the model can write.
 
+>>> import ptlab
+>>> ptlab.normalize_text("Às 14h30, a avó comprou 2 copos d’água!")
+"às catorze horas e trinta minutos a avó comprou dois copos d'água"
+>>> ptlab.audit_text(["Olá!"]).unknown  # what would be lost if it were not normalised
+(('O', 1), ('!', 1))
+
 The policy, in the order in which it is applied:
 
 * NFC, so that *ã* is one letter; compatibility signs (ligatures, full-width letters) made plain.

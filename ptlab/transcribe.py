@@ -1,5 +1,17 @@
 """Audio to `Transcription`, short or of any length; and known texts to times.
 
+>>> import ptlab
+>>> corpus = ptlab.load_corpus("test")
+>>> transcriber = ptlab.Transcriber("mini")
+>>> result = transcriber.transcribe(corpus.audio(0))  # or the path of a file
+>>> result.to_frame().columns.tolist()
+['text', 'start_s', 'end_s', 'confidence']
+>>> known = transcriber.align(corpus.audio(0), corpus.row(0)["text"])  # when was each word said?
+>>> [word.text for word in known.words[:3]]
+['na', 'minha', 'época']
+>>> bool(abs(known.words[2].start_s - corpus.words(0).start_s[2]) < 0.2)
+True
+
 A long recording is run in windows (`ptlab.windows` has the rule of the seams) and decoded as one.
 """
 

@@ -1,4 +1,18 @@
-"""What a transcription is, and the formats that it can be written in."""
+"""What a transcription is, and the formats that it can be written in.
+
+>>> import ptlab
+>>> words = (ptlab.Word("bom", 0.1, 0.4, 0.9), ptlab.Word("dia", 0.45, 0.8, 0.7))
+>>> result = ptlab.Transcription("bom dia", words, 1.0, "mini", 1, ptlab.Timing(0, 0, 0))
+>>> print(result.to_frame())
+  text  start_s  end_s  confidence
+0  bom     0.10    0.4         0.9
+1  dia     0.45    0.8         0.7
+>>> print(result.to_srt())
+1
+00:00:00,100 --> 00:00:00,800
+bom dia
+<BLANKLINE>
+"""
 
 from __future__ import annotations
 

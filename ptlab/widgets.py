@@ -1,5 +1,12 @@
 """Your own voice or file in a notebook: a recorder, an uploader, and both with a transcriber.
 
+>>> import ptlab
+>>> upload = ptlab.uploader()  # as the last line of a cell it shows the button
+>>> ptlab.uploaded_files(upload.value)
+{}
+>>> microphone = ptlab.recorder(max_s=30)  # after a recording, microphone.audio is an Audio
+>>> record, upload, text = ptlab.transcribe_widget().children  # both, and the text below
+
 Each widget has a code path beside it that needs no widget: `ptlab.load_audio` reads a file's
 path or bytes, and `ptlab.transcribe` transcribes it. They work with ipywidgets 7 (Colab) and 8.
 """
