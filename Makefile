@@ -5,7 +5,7 @@ OLDEST_PYTHON ?= python3.11
 NEWEST_PYTHON ?= python3.13
 BIN := .venv/bin
 
-.PHONY: lab test unit slow browser notebooks colab oldest newest links assignments classroom usb lint licences audit clean
+.PHONY: lab test unit slow browser notebooks colab oldest newest links assignments classroom usb reference readme lint licences audit clean
 
 .venv/course: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -69,6 +69,14 @@ classroom: .venv/test  ## nbgrader's whole cycle on every assignment, with three
 usb: .venv/test  ## the whole course for a classroom without a network, in build/usb; tried out
 	$(BIN)/python tests/make_usb.py
 	$(BIN)/pytest -m slow -rs tests/test_usb.py
+
+reference: .venv/test  ## the pages of every public name, in build/reference; a warning is an error
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[reference]"
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -d build/doctrees \
+		notebooks/reference build/reference
+
+readme: .venv/test  ## the table and the picture of mini in README.md: after new weights
+	$(BIN)/python notebooks/reference/renew_readme.py
 
 lint: .venv/test  ## style, format, types
 	$(BIN)/ruff check .
