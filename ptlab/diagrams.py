@@ -290,7 +290,7 @@ def _draw_field(
     outline += [(middle + h, y) for h, y in zip(halves[::-1], ys[::-1], strict=True)]
     ax.add_patch(
         Polygon(np.array(outline), closed=True, facecolor="0.9" if not hatch else "none",
-                edgecolor="0.4", hatch=hatch, linewidth=0.8, alpha=None if not hatch else 0.6)
+                edgecolor=FAINT, hatch=hatch, linewidth=0.8)
     )  # fmt: skip
     for y, (count, half) in enumerate(zip(counts, halves, strict=True)):
         if count > MOST_MARKS:

@@ -33,7 +33,8 @@ _STYLE = """
 .ptlab-map path.chosen { stroke: #c00; stroke-width: 2.5; }
 .ptlab-map path:focus { outline: 2px solid #000; outline-offset: 2px; }
 .ptlab-map ul { display: flex; flex-wrap: wrap; gap: 0 1em; list-style: none; padding: 0; margin: 0; }
-.ptlab-map li svg { width: 1.1em; border: none; display: inline-block; margin-right: 0.3em; }
+.ptlab-map li svg { display: inline-block; width: 1.1em; margin-right: 0.3em; border: none;
+  vertical-align: middle; }
 .ptlab-map audio { height: 2.2em; }
 """
 
@@ -43,7 +44,7 @@ class SoundMap(anywidget.AnyWidget):
 
     _esm = (Path(__file__).parent / "assets" / "map.js").read_text("utf-8")
     _css = _STYLE
-    points: list[dict[str, Any]] = traitlets.List().tag(sync=True)
+    points: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
 
     def __init__(self, sound: Callable[[int], Audio], **traits: Any):
         super().__init__(**traits)

@@ -7,19 +7,26 @@ sizes, warnings) is in ``refresh_notebooks.problems``.
 from __future__ import annotations
 
 import ast
+import base64
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
+from refresh_notebooks import BADGE, NOTEBOOKS, navigation
 
 MAX_LINES, MEDIAN_LINES, MAX_COLUMNS = 25, 8, 79
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)]*)\)|<img\b([^>]*)>")
-BADGE = re.compile(r"colab\.research\.google\.com/github/([^/]+/[^/]+)/blob/main/(\S+)\)")
 DRAWS = re.compile(r"\.plot_\w+\(")
+LINK = re.compile(r"(?<!!)\[((?:!\[[^\]]*\]\([^)]*\)|[^\[\]])+)\]\(([^)\s]+)\)")
+# A screen reader lists the links of a page by their texts alone.
+VAGUE = {"", "here", "this", "link", "page", "click here", "read more", "more", "this page"}
+HUE = 40  # steps of 255 between a pixel's channels, from which it is no grey
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Page:
 
     name: str
     cells: list[NotebookNode]
+    folder: Path = NOTEBOOKS
 
     def say(self, cell: NotebookNode, what: str) -> str:
         return f"{self.name}, cell {cell.get('id')!r}: {what}"
@@ -53,7 +61,7 @@ class Page:
 
 
 def page(path: Path, notebook: NotebookNode) -> Page:
-    return Page(path.name, notebook.cells)
+    return Page(path.name, notebook.cells, path.parent)
 
 
 def tree(cell: NotebookNode) -> ast.Module:
@@ -64,8 +72,11 @@ def tree(cell: NotebookNode) -> ast.Module:
 def headings(cell: NotebookNode, level: int) -> list[str]:
     if cell.cell_type != "markdown":
         return []
-    without_code = re.sub(r"```.*?```", "", cell.source, flags=re.S)
-    return re.findall(rf"^{'#' * level} (.+)$", without_code, flags=re.M)
+    return re.findall(rf"^{'#' * level} (.+)$", without_code(cell), flags=re.M)
+
+
+def without_code(cell: NotebookNode) -> str:
+    return re.sub(r"```.*?```|`[^`\n]*`", "", cell.source, flags=re.S)
 
 
 def first_cells(page: Page) -> Iterator[str]:
@@ -97,6 +108,16 @@ def one_title(page: Page) -> Iterator[str]:
     """One H1 a notebook."""
     titled = [c for c in page.cells for _ in headings(c, 1)]
     yield from (page.say(c, "a second title (H1)") for c in titled[1:])
+
+
+def heading_order(page: Page) -> Iterator[str]:
+    """Headings go down one level at a time: they are the table of contents of a screen reader."""
+    before = 0
+    for cell in page.prose:
+        for marks in re.findall(r"^(#+) \S", without_code(cell), flags=re.M):
+            if len(marks) > before + 1:
+                yield page.say(cell, f"a heading of level {len(marks)} below one of {before}")
+            before = len(marks)
 
 
 def contents(page: Page) -> Iterator[str]:
@@ -148,9 +169,12 @@ def no_redefinition(page: Page) -> Iterator[str]:
 
 
 def figures_explained(page: Page) -> Iterator[str]:
-    """Under every figure stands a sentence that says what it shows."""
+    """Under every figure stands a sentence that says what it shows.
+
+    It is the alt text of the saved page, and the only one in JupyterLab, which shows none.
+    """
     for cell, below in zip(page.cells, [*page.cells[1:], None], strict=True):
-        if cell.cell_type == "code" and DRAWS.search(cell.source):
+        if cell.cell_type == "code" and (DRAWS.search(cell.source) or pictures(cell)):
             said = below is not None and below.cell_type == "markdown"
             if not said or below.source.startswith("#") or "shows" not in first_sentence(below):
                 yield page.say(cell, "no sentence under the figure says what it shows")
@@ -170,12 +194,55 @@ def images_described(page: Page) -> Iterator[str]:
                 yield page.say(cell, f"an image without an alt text: {address or tag.strip()}")
 
 
+def pictures(cell: NotebookNode) -> list[str]:
+    """PNG files that a cell has drawn, in base64."""
+    found = [output.get("data", {}).get("image/png") for output in cell.get("outputs", [])]
+    return [png for png in found if png]
+
+
+def pictures_in_grey(page: Page) -> Iterator[str]:
+    """What a figure tells, it tells without colour: only the path through a heat map has one."""
+    from PIL import Image
+
+    for cell in page.code:
+        if re.search(r"plot_(log_probs|alignment)\(", cell.source):
+            continue
+        for png in pictures(cell):
+            pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"))
+            if (np.ptp(pixels.astype(int), axis=2) > HUE).any():
+                yield page.say(cell, "a figure in colours: draw it with lines, markers and greys")
+
+
+def links_speak(page: Page) -> Iterator[str]:
+    """The text of a link says where it leads, also when it is read alone."""
+    for cell in page.prose:
+        for text, address in LINK.findall(without_code(cell)):
+            said = re.sub(r"!\[([^\]]*)\]\([^)]*\)", r"\1", text).strip(" *_.→←").lower()
+            if said in VAGUE or said.startswith(("http:", "https:", "www.")):
+                yield page.say(cell, f"the text {text!r} does not say where {address} leads")
+
+
+def links_lead(page: Page) -> Iterator[str]:
+    """Files that a page links are there."""
+    for cell in page.prose:
+        for _, address in LINK.findall(without_code(cell)):
+            file = address.partition("#")[0]
+            if file and "://" not in file and not (page.folder / file).exists():
+                yield page.say(cell, f"there is no file {file}")
+
+
+def linked(page: Page) -> Iterator[str]:
+    """The first cell leads to the lessons before and after, to help and to the glossary."""
+    title = page.cells[0]
+    address = BADGE.search(title.source)
+    if address and not title.source.endswith(navigation(page.name, address[1])):
+        yield page.say(title, "run `python tests/refresh_notebooks.py --clean`: its links are old")
+
+
 def badge(page: Page) -> Iterator[str]:
     """The Colab badge opens this very notebook, from the repository that the set-up fetches."""
     title, setup = page.cells[0], page.cells[2]
-    link = re.search(
-        r"colab\.research\.google\.com/github/([^/]+/[^/]+)/blob/main/(\S+)\)", title.source
-    )
+    link = BADGE.search(title.source)
     if not link or link[2] != f"notebooks/{page.name}":
         yield page.say(title, f"the badge does not open notebooks/{page.name}")
     elif f'"https://github.com/{link[1]}"' not in setup.source:
@@ -231,7 +298,7 @@ def solution(cell: NotebookNode) -> str:
 
 
 RULES = (
-    first_cells, last_cell, one_title, contents, short_cells, no_redefinition, figures_explained,
-    images_described, badge, claims_asserted, sections_concluded, sound_as_it_is,
-    exercises_checked,
+    first_cells, last_cell, one_title, heading_order, contents, short_cells, no_redefinition,
+    figures_explained, images_described, pictures_in_grey, links_speak, links_lead, linked, badge,
+    claims_asserted, sections_concluded, sound_as_it_is, exercises_checked,
 )  # fmt: skip

@@ -6,6 +6,7 @@
     ... --model NAME                               run with another model (saved pages use mini)
 
 Kept are text, tables and figures, each figure with the first sentence under it as its alt text.
+The links at the end of the first cell, to the other lessons and to help, are written anew.
 Taken out are sound, widgets, times of execution and whatever else an editor leaves behind.
 """
 
@@ -38,6 +39,9 @@ PATHS = re.compile(
     r"(?<![\w./:-])(?:/(?:home|root|Users|tmp|work|mnt|opt|usr|var|content)/|[A-Z]:\\)"
 )
 ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,}")
+BADGE = re.compile(r"colab\.research\.google\.com/github/([^/]+/[^/]+)/blob/main/(\S+)\)")
+LESSONS = "\n\n**Lessons:** "
+SPELLED = {"03 Fine tuning": "03 Fine-tuning"}
 
 
 def notebooks(names: list[str] | None = None) -> list[Path]:
@@ -53,6 +57,26 @@ def notebooks(names: list[str] | None = None) -> list[Path]:
 
 def _base(name: str) -> str:
     return Path(name).name
+
+
+def lesson(name: str) -> str:
+    """What a lesson is called in a link: 02_batch_processing.ipynb is 02 Batch processing."""
+    number, _, words = Path(name).stem.partition("_")
+    title = f"{number} {words.replace('_', ' ').capitalize()}"
+    return SPELLED.get(title, title)
+
+
+def navigation(name: str, repository: str) -> str:
+    """Links of a notebook to the one before and the one after, to help and to the glossary."""
+    names = [path.name for path in notebooks()]
+    before, after = [n for n in names if n < name], [n for n in names if n > name]
+    links = [f"[← {lesson(n)}]({n})" for n in before[-1:]]
+    links += [f"[{lesson(n)} →]({n})" for n in after[:1]]
+    return (
+        f"{LESSONS}{', '.join(links)}. **Help:** [when something fails](troubleshooting.md), "
+        "[glossary in English and Portuguese](glossary.md). In Colab, which does not follow these "
+        f"links, use [the course on GitHub](https://github.com/{repository}/tree/main/notebooks)."
+    )
 
 
 def read(path: Path) -> NotebookNode:
@@ -216,9 +240,17 @@ def _alt(output: NotebookNode) -> str:
     return output.metadata.get("image/png", {}).get("alt", "")
 
 
+def link(path: Path, notebook: NotebookNode) -> None:
+    """Write the links of the first cell anew, with the address that its badge has."""
+    title = notebook.cells[0]
+    if found := BADGE.search(title.source):
+        title.source = title.source.partition(LESSONS)[0] + navigation(path.name, found[1])
+
+
 def refresh(path: Path, *, execute: bool, model: str | None) -> None:
     start = time.perf_counter()
     notebook = read(path)
+    link(path, notebook)
     if execute:
         run(notebook, model)
     nbformat.write(clean(notebook), path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import io
+import re
 
 import nbformat
 import numpy as np
@@ -21,11 +22,16 @@ from notebook_rules import (
     exercises_checked,
     figures_explained,
     first_cells,
+    heading_order,
     images_described,
     last_cell,
+    linked,
+    links_lead,
+    links_speak,
     no_redefinition,
     one_title,
     page,
+    pictures_in_grey,
     sections_concluded,
     short_cells,
     solution,
@@ -38,6 +44,8 @@ from refresh_notebooks import (
     clean,
     client,
     environment,
+    link,
+    navigation,
     notebooks,
     problems,
     read,
@@ -113,7 +121,7 @@ def good() -> Page:
     title = (
         "# A lesson\n\n**Goal.** One. Two.\n\n[![Open in Colab](https://colab/badge.svg)]"
         "(https://colab.research.google.com/github/who/what/blob/main/notebooks/00_a.ipynb)\n\n"
-        "**Time:** 5 minutes. **Hardware:** any."
+        f"**Time:** 5 minutes. **Hardware:** any.{navigation('00_a.ipynb', 'who/what')}"
     )
     setup = (
         "try:\n    import ptlab\nexcept ModuleNotFoundError:\n"
@@ -153,6 +161,8 @@ BREAKS = [
     (last_cell, "end", "Key points", "The end"),
     (last_cell, "end", "What next", "Next"),
     (one_title, "look", "## 1. Look", "# 1. Look"),
+    (heading_order, "title", "# A lesson", "## A lesson"),
+    (heading_order, "end", "## Key points", "#### Key points"),
     (contents, "look", "1. Look", "1. See"),
     (contents, "objectives", "(#1.-Look)", "(#1.-look)"),
     (short_cells, "draw", "Audio", "\n" * 25 + "Audio"),
@@ -163,6 +173,13 @@ BREAKS = [
     (figures_explained, "seen", "The figure shows x.", "Next."),
     (images_described, "title", "[![Open in Colab]", "[![]"),
     (images_described, "seen", "x.", 'x. <img src="x.png">'),
+    (links_speak, "title", "[Open in Colab]", "[here]"),
+    (links_speak, "end", "Nothing", "Read [this page](https://ptlab.org)"),
+    (links_speak, "end", "Nothing", "See [https://ptlab.org](https://ptlab.org)"),
+    (links_lead, "end", "Nothing", "[01 Nowhere](01_nowhere.ipynb#a)"),
+    (linked, "title", "(glossary.md)", "(words.md)"),
+    (linked, "title", "[00 Start here →]", "[00 Start →]"),
+    (linked, "title", "github.com/who/what/tree", "github.com/who/else/tree"),
     (badge, "title", "00_a.ipynb", "01_b.ipynb"),
     (badge, "setup", "who/what", "who/else"),
     (claims_asserted, "check", "assert x == 1", "pass"),
@@ -184,6 +201,36 @@ def test_rule_refuses(rule, cell, old, new):
     if cell == "exercise":
         broken.cells.insert(broken.cells.index(target), new_code_cell("1"))
     assert list(rule(broken))
+
+
+def test_lessons_are_linked_in_their_order():
+    names = [path.name for path in notebooks()]
+    for place, name in enumerate(names):
+        linked_to = re.findall(r"\((\d\d_\w+\.ipynb)\)", navigation(name, "who/what"))
+        assert linked_to == names[max(place - 1, 0) : place] + names[place + 1 : place + 2]
+
+
+def test_links_are_written_anew():
+    lesson, path = good(), notebooks()[1]
+    new = new_notebook(cells=lesson.cells)
+    link(path, new)
+    once = new.cells[0].source
+    link(path, new)
+    assert new.cells[0].source == once
+    assert once.endswith(navigation(path.name, "who/what")) and once.count("**Lessons:**") == 1
+
+
+@pytest.mark.parametrize(("hue", "refused"), [("C0", True), ("0.4", False)])
+def test_a_figure_in_colours_is_refused(hue, refused):
+    from matplotlib.figure import Figure
+
+    figure, file = Figure((2, 2)), io.BytesIO()
+    figure.add_subplot().plot([0, 1], color=hue)
+    figure.savefig(file)
+    png = base64.b64encode(file.getvalue()).decode()
+    cell = new_code_cell("1", outputs=[new_output("display_data", {"image/png": png})])
+    assert bool(list(pictures_in_grey(Page("99.ipynb", [cell])))) is refused
+    assert list(figures_explained(Page("99.ipynb", [cell])))  # and nothing is said under it
 
 
 def test_median_length_is_limited():
