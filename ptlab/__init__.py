@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 _ROOMS = {
     "audio": ("SAMPLE_RATE", "Audio", "load_audio", "normalize", "resample"),
     "batch": ("STATUSES", "BatchReport", "FileResult", "transcribe_files"),
+    "browser": ("BrowserDemo", "browser_demo"),
     "collate": ("IGNORED", "CTCCollator"),
     "comparison": ("Comparison", "compare"),
     "confidence": (

@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_batch(commands)
     _add_stream(commands)
     _add_export(commands)
+    _add_browser(commands)
     commands.add_parser("models", help="list the models known by name").set_defaults(run=_models)
     info = commands.add_parser("info", help="versions, device, model and data: for a bug report")
     info.set_defaults(run=_info)
@@ -138,6 +139,17 @@ def _add_export(commands: Any) -> None:
     add.add_argument("--int8", action="store_true", help="with matrices in 8 bits: smaller, faster")
     add.add_argument("--overwrite", action="store_true", help="replace an exported model there")
     add.set_defaults(run=_export)
+
+
+def _add_browser(commands: Any) -> None:
+    add = commands.add_parser("browser", help="serve a page that transcribes in the browser")
+    add.add_argument("model", metavar="MODEL", help="the folder of an exported model")
+    add.add_argument("--port", type=int, default=0, help="default: any that is free")
+    add.add_argument(
+        "--runtime", metavar="PATH",
+        help="onnxruntime-web, a folder or what npm pack writes (default: fetched by npm once)",
+    )  # fmt: skip
+    add.set_defaults(run=_browser)
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
@@ -210,6 +222,15 @@ def _export(arguments: argparse.Namespace) -> int:
     with TemporaryDirectory() as folder:
         whole = export_onnx(model, Path(folder, "float32"))
         print(quantize(whole, out, overwrite=overwrite))
+    return 0
+
+
+def _browser(arguments: argparse.Namespace) -> int:
+    from ptlab.browser import browser_demo
+
+    with browser_demo(arguments.model, runtime=arguments.runtime, port=arguments.port) as page:
+        print(page.url, flush=True)
+        page.wait()
     return 0
 
 
