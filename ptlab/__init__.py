@@ -71,6 +71,7 @@ _ROOMS = {
     "features": ("Wav2Vec2Features",),
     "finetune": ("FinetuneResult", "FinetuneSettings", "finetune"),
     "finetune_audit": ("DataAudit", "audit_data"),
+    "fit_size": ("quantize_to_fit",),
     "live_widget": ("LiveCaptions", "live_captions"),
     "machine": ("Machine", "this_machine"),
     "map_widget": ("SoundMap", "sound_map"),

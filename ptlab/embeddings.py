@@ -29,6 +29,7 @@ from ptlab.embedding_run import EmbeddingRun, readable
 from ptlab.embedding_store import DiskStore, MemoryStore
 from ptlab.embedding_windows import OVERLAP_S, WINDOW_S
 from ptlab.errors import DataError, PtlabError
+from ptlab.graph_layers import GraphReader
 from ptlab.hidden_states import (
     Layer,
     LayerReader,
@@ -38,6 +39,7 @@ from ptlab.hidden_states import (
     with_random_weights,
 )
 from ptlab.models import SpeechModel, load_model
+from ptlab.onnx_model import OnnxModel
 from ptlab.pooling import check_pool, pooled_size
 from ptlab.speech_model import digest_of_model
 from ptlab.windows import check_windows
@@ -49,7 +51,7 @@ _FORMAT = 1  # raised when the numbers change for a reason that is in no other p
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Embeddings(Sequence):
+class Embeddings(Sequence[np.ndarray]):
     """What the layers make of some recordings; a sequence of arrays, one a recording.
 
     Each is ``(layers, frames, hidden)``, or ``(layers, size)`` if it is pooled. With a cache the
@@ -86,13 +88,13 @@ class Embeddings(Sequence):
     _digests: tuple[str, ...]
     _store: MemoryStore | DiskStore
     _sources: Sources
-    _model: SpeechModel
+    _model: SpeechModel | OnnxModel
     _options: dict[str, Any]
 
     def __len__(self) -> int:
         return len(self._digests)
 
-    def __getitem__(self, number: int) -> np.ndarray:
+    def __getitem__(self, number: int) -> np.ndarray:  # type: ignore[override]  # one by one
         array = self._store.read(self._digests[number])
         if array is None:
             raise DataError(
@@ -197,7 +199,7 @@ class Embeddings(Sequence):
 
 def embed(
     inputs: Any,
-    model: str | os.PathLike[str] | SpeechModel | None = None,
+    model: str | os.PathLike[str] | SpeechModel | OnnxModel | None = None,
     layers: Layers = "all",
     *,
     pool: str | None = None,
@@ -220,8 +222,9 @@ def embed(
     inputs
         One sound as `ptlab.load_audio` reads it, a list of them, or what `ptlab.transcribe_files`
         takes: a folder, a glob, a table, a `Corpus`, a `datasets.Dataset`.
-    model : str, path or SpeechModel
-        With or without a CTC head; see `ptlab.load_model`.
+    model : str, path, SpeechModel or OnnxModel
+        With or without a CTC head; see `ptlab.load_model`. A graph must have been exported with its
+        hidden states.
     layers : int, str or sequence of them
         Numbers from 0 (or -1), ``"conv"``, ``"final"``, or ``"all"`` for all numbers. Which tensor
         each one is: `ptlab.hidden_states`.
@@ -269,16 +272,15 @@ def embed(
         "batch_s": batch_s, "window_s": window_s, "overlap_s": overlap_s, "progress": progress,
     }  # fmt: skip
     check_pool(pool)
-    if not isinstance(model, SpeechModel):
-        model = load_model(model)
+    model = _with_layers(model)
     chosen = find_layers(layers, model.num_layers)
     check_windows(model, window_s, overlap_s)
     sources = _sources(inputs, column)
-    store = MemoryStore()
+    store: MemoryStore | DiskStore = MemoryStore()
     if cache is not None:
         key = [_FORMAT, digest_of_model(model), model.dtype, pool, window_s, overlap_s]
         store = DiskStore(cache, "-".join(map(str, key)).replace("torch.", ""), chosen)
-    with LayerReader(model, chosen) as reader:
+    with _reader(model, chosen) as reader:
         run = EmbeddingRun(reader, store, pool, batch_s, (window_s, overlap_s))
         with tqdm(total=sources.count, desc="Embedding", unit="clip", disable=not progress) as bar:
             digests = run.all(sources, sampling_rate, bar)
@@ -296,6 +298,19 @@ def embed(
         model,
         options,
     )
+
+
+def _with_layers(
+    model: str | os.PathLike[str] | SpeechModel | OnnxModel | None,
+) -> SpeechModel | OnnxModel:
+    """The given one, or what `load_model` loads; a graph without its layers says so when asked."""
+    if not isinstance(model, SpeechModel | OnnxModel):
+        model = load_model(model)
+    return model
+
+
+def _reader(model: SpeechModel | OnnxModel, layers: tuple[Layer, ...]) -> Any:
+    return (GraphReader if isinstance(model, OnnxModel) else LayerReader)(model, layers)
 
 
 def _sources(inputs: Any, column: str | None) -> Sources:

@@ -12,11 +12,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,18 +24,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ptlab.errors import ModelError
-from ptlab.models import SpeechModel, load_model
-from ptlab.onnx_model import FORMAT, GRAPH, LOG_PROBS, MASK, METADATA, WAVEFORMS, load_onnx
+from ptlab.models import SpeechModel, load_speech_model
+from ptlab.onnx_graph import check_clips, check_exportable, require_onnx, write_graph
+from ptlab.onnx_model import GRAPH, load_onnx
 
 if TYPE_CHECKING:
-    import torch
-
     from ptlab.onnx_model import OnnxModel
 
 __all__ = ["Export", "export_onnx"]
 
-OPSET = 17  # the first with LayerNormalization as one operator, which TensorRT keeps in float32
-LARGEST_BYTES = 2**31 - 2**24  # of a protobuf, 2 GiB, with room for the graph around the weights
 BELONGINGS = (  # what may lie beside a graph
     "config.json", "vocab.json", "tokenizer.json", "tokenizer_config.json", "added_tokens.json",
     "special_tokens_map.json", "preprocessor_config.json", "calibration.json",
@@ -46,7 +41,7 @@ TOLERANCE = 1e-3  # of a log-probability; float32 on another runtime moved mini'
 
 
 @dataclass(frozen=True)
-class Export(os.PathLike):
+class Export(os.PathLike[str]):
     """A folder that `ptlab.load_model` loads; made by `export_onnx` and `ptlab.quantize`.
 
     Attributes
@@ -92,7 +87,11 @@ class Export(os.PathLike):
 
 
 def export_onnx(
-    model: str | os.PathLike | SpeechModel, path: str | os.PathLike, *, overwrite: bool = False
+    model: str | os.PathLike[str] | SpeechModel,
+    path: str | os.PathLike[str],
+    *,
+    hidden_states: bool = False,
+    overwrite: bool = False,
 ) -> Export:
     """Write a model as ONNX, for any number of clips of any length, and check it against torch.
 
@@ -106,6 +105,8 @@ def export_onnx(
         Of wav2vec2, HuBERT, WavLM or data2vec-audio, with a CTC head, in float32 on the CPU.
     path : path
         The folder to make.
+    hidden_states : bool
+        Whether the graph gives its layers too, so that `ptlab.embed` can use it.
     overwrite : bool
         Whether a folder that is there is replaced, once the new one has passed the check.
 
@@ -129,40 +130,14 @@ def export_onnx(
     (True, 49, ('<pad>', '<s>'))
     """
     require_onnx()
-    if not isinstance(model, SpeechModel):
-        model = load_model(model, device="cpu", dtype="float32")
-    _check_model(model)
+    model = load_speech_model(model, device="cpu", dtype="float32")
+    check_exportable(model)
     with new_folder(path, overwrite) as folder:
-        _write_graph(model, folder / GRAPH)
-        _add_facts(model, folder / GRAPH)
+        write_graph(model, folder / GRAPH, hidden_states)
         _save_belongings(model, folder)
         difference = check_parity(model, load_onnx(folder, device="cpu"), TOLERANCE)
         size = (folder / GRAPH).stat().st_size
     return Export(Path(path).expanduser(), "float32", size, difference)
-
-
-def require_onnx() -> None:
-    """Raise `ModelError` if the package onnx, which writes graphs, is not installed."""
-    try:
-        import onnx  # noqa: F401
-    except ImportError as error:
-        raise ModelError(
-            "Writing ONNX files needs the package onnx (running them does not): "
-            'pip install "ptlab[export]".'
-        ) from error
-
-
-def check_clips(model: Any) -> list[np.ndarray]:
-    """Noise of odd lengths, from the shortest that gives a frame to some seconds.
-
-    Loudness rises and falls, so that frames differ; the lengths are no multiples of the hop.
-    """
-    rng, hop, field = np.random.default_rng(0), model.hop, model.receptive_field
-    lengths = (field, field + 1, field + hop - 1, 24 * hop + 97, 111 * hop + 1, 150 * hop - 1)
-    return [
-        (np.sin(np.arange(n) / 997) * rng.standard_normal(n) / 10).astype(np.float32)
-        for n in lengths
-    ]
 
 
 def check_parity(model: Any, exported: Any, tolerance: float | None = None) -> float:
@@ -204,7 +179,7 @@ def check_parity(model: Any, exported: Any, tolerance: float | None = None) -> f
 
 
 @contextmanager
-def new_folder(path: str | os.PathLike, overwrite: bool) -> Iterator[Path]:
+def new_folder(path: str | os.PathLike[str], overwrite: bool) -> Iterator[Path]:
     """A folder to fill, which takes its name only if nothing fails."""
     target = Path(path).expanduser()
     if target.exists() and not overwrite:
@@ -236,101 +211,6 @@ def copy_belongings(source: Path, folder: Path) -> None:
     for name in BELONGINGS:
         if (source / name).is_file():
             shutil.copy(source / name, folder)
-
-
-def write_with_facts(graph: Any, file: Path, facts: dict[str, Any]) -> None:
-    """Write a graph with the facts in its metadata, in the place of those that are there."""
-    import onnx
-
-    kept = {p.key: p.value for p in graph.metadata_props if p.key != METADATA}
-    del graph.metadata_props[:]
-    for key, value in (kept | {METADATA: json.dumps(facts, ensure_ascii=False)}).items():
-        graph.metadata_props.add(key=key, value=value)
-    onnx.save(graph, file)
-
-
-def _check_model(model: SpeechModel) -> None:
-    import torch
-
-    model.require_head()
-    if model.model.main_input_name != WAVEFORMS:
-        raise ModelError(
-            f"{model.name!r} is a {model.model.config.model_type!r} model, which takes filter "
-            "banks; models that take the waveform can be exported."
-        )
-    if model.dtype != torch.float32 or model.device.type != "cpu":
-        raise ModelError(
-            f"{model.name!r} is loaded in {model.dtype} on {model.device}; export it from "
-            "load_model(..., device='cpu', dtype='float32'). ptlab.quantize makes it smaller."
-        )
-    size = 4 * model.num_parameters
-    if size > LARGEST_BYTES:
-        raise ModelError(
-            f"{model.name!r} has {size / 1e9:.1f} GB of weights, and an ONNX file holds 2. Export "
-            "a smaller model."
-        )
-
-
-def _write_graph(model: SpeechModel, file: Path) -> None:
-    import torch
-
-    clips = check_clips(model)[-2:]  # unlike in length: the mask must not be all ones
-    if not model.pads_exactly:
-        clips = [clips[0], clips[0]]
-    inputs = model._inputs(clips)
-    names = [WAVEFORMS, MASK] if model.pads_exactly else [WAVEFORMS]
-    axes = {name: {0: "batch", 1: "samples"} for name in names}
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer's, of branches that depend on lengths
-        torch.onnx.export(
-            _spelling(model.model),
-            tuple(inputs[name] for name in names),
-            str(file),
-            input_names=names,
-            output_names=[LOG_PROBS],
-            dynamic_axes=axes | {LOG_PROBS: {0: "batch", 1: "frames"}},
-            opset_version=OPSET,
-            dynamo=False,  # the other exporter needs onnxscript, and gives the same numbers
-        )
-
-
-def _spelling(network: torch.nn.Module) -> torch.nn.Module:
-    """The network with log-probs as its one output."""
-    import torch
-
-    class Spelling(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, waves: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-            return self.network(waves, attention_mask=mask).logits.log_softmax(-1)
-
-    return Spelling().eval()  # else the exporter would leave the network in training mode
-
-
-def _add_facts(model: SpeechModel, file: Path) -> None:
-    import onnx
-
-    config = model.model.config
-    facts = {
-        "format": FORMAT,
-        "source": model.name,
-        "revision": getattr(config, "_commit_hash", None),
-        "model_type": config.model_type,
-        "num_parameters": model.num_parameters,
-        "precision": "float32",
-        "vocabulary": model.vocabulary,
-        "blank": model.blank,
-        "word_delimiter": model.word_delimiter,
-        "sampling_rate": model.sampling_rate,
-        "encoder_hop": model.encoder_hop,
-        "adapter_stride": model.hop // model.encoder_hop,
-        "receptive_field": model.receptive_field,
-        "pads_exactly": model.pads_exactly,
-        "normalizes": model.normalizes,
-    }
-    write_with_facts(onnx.load(file), file, facts)
 
 
 def _save_belongings(model: SpeechModel, folder: Path) -> None:

@@ -16,7 +16,7 @@ Which tensor a layer is, for wav2vec2 and its relatives:
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,7 @@ __all__ = [
     "Layers",
     "find_layers",
     "hidden_states",
+    "hook_layers",
     "with_random_weights",
 ]
 
@@ -71,8 +72,7 @@ def find_layers(layers: Layers, count: int) -> tuple[Layer, ...]:
     """
     if isinstance(layers, str) and layers == "all":
         return tuple(range(count + 1))
-    many = isinstance(layers, list | tuple | range | np.ndarray)
-    asked = list(layers) if many else [layers]
+    asked = list(layers) if isinstance(layers, list | tuple | range | np.ndarray) else [layers]
     found = [_find_layer(layer, count) for layer in asked]
     if not found or len(set(found)) < len(found):
         raise ModelError(f"layers={layers!r}: give at least one, and each once.")
@@ -126,8 +126,7 @@ class LayerReader:
         self._hooks: list[Any] = []
 
     def __enter__(self) -> LayerReader:
-        for layer in self.layers:
-            self._hooks.append(self._hook(layer))
+        self._hooks += hook_layers(self._encoder, self.layers, self._keep)
         return self
 
     def __exit__(
@@ -188,23 +187,33 @@ class LayerReader:
             inputs["attention_mask"] = torch.from_numpy(mask).to(self.device)
         return inputs
 
-    def _hook(self, layer: Layer) -> Any:
-        if layer == 0:
-            first = self._encoder.encoder.layers[0]
-            return first.register_forward_pre_hook(lambda _, inputs: self._keep(0, inputs[0]))
-        if layer in (CONV, FINAL):
-            module = self._encoder.feature_projection if layer == CONV else self._encoder.encoder
-        else:
-            module = self._encoder.encoder.layers[layer - 1]
-        return module.register_forward_hook(lambda _, inputs, output: self._keep(layer, output))
-
-    def _keep(self, layer: Layer, output: Any) -> None:
+    def _keep(self, layer: Layer, output: torch.Tensor) -> None:
         found = getattr(self._found, "layers", None)
         if found is None:  # the model is run by somebody else
             return
-        found[layer] = output if hasattr(output, "dim") else output[0]
+        found[layer] = output
         if len(found) == len(self.layers):
             raise _AllFoundError
+
+
+def hook_layers(
+    encoder: Any, layers: Sequence[Layer], keep: Callable[[Layer, torch.Tensor], None]
+) -> list[Any]:
+    """Have ``keep(layer, tensor)`` called while an encoder runs; the hooks, to be removed."""
+    return [_hook(encoder, layer, keep) for layer in layers]
+
+
+def _hook(encoder: Any, layer: Layer, keep: Callable[[Layer, torch.Tensor], None]) -> Any:
+    if layer == 0:
+        first = encoder.encoder.layers[0]
+        return first.register_forward_pre_hook(lambda _, inputs: keep(0, inputs[0]))
+    if layer in (CONV, FINAL):
+        module = encoder.feature_projection if layer == CONV else encoder.encoder
+    else:
+        module = encoder.encoder.layers[int(layer) - 1]
+    return module.register_forward_hook(
+        lambda _, inputs, output: keep(layer, output if hasattr(output, "dim") else output[0])
+    )
 
 
 class _AllFoundError(Exception):

@@ -13,24 +13,31 @@ True
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ptlab.devices import find_device, find_dtype
 from ptlab.errors import ModelError
+from ptlab.graph_sessions import RUNTIMES
+from ptlab.onnx_graph import as_graph
 from ptlab.onnx_model import GRAPH, OnnxModel, load_onnx
-from ptlab.speech_model import SpeechModel
+from ptlab.roads import Road, road_of_graph, road_of_weights, this_equipment
+from ptlab.speech_model import CTCModel, SpeechModel
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["MODELS", "ModelSpec", "SpeechModel", "default_model", "list_models", "load_model"]
 
+logger = logging.getLogger("ptlab")
+
+AnyModel = TypeVar("AnyModel", SpeechModel, OnnxModel)
 DEFAULT_MODEL = "mini"
 SUPPORTED = ("wav2vec2", "hubert", "wavlm", "data2vec-audio", "wav2vec2-bert")
 _ASSETS = Path(__file__).parent / "assets"
@@ -134,18 +141,20 @@ def list_models() -> tuple[ModelSpec, ...]:
 
 
 def load_model(
-    name_or_path: str | os.PathLike | None = None,
+    name_or_path: str | os.PathLike[str] | None = None,
     *,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
+    runtime: str | None = None,
 ) -> SpeechModel | OnnxModel:
     """Load a speech model: wav2vec2, HuBERT, WavLM, data2vec-audio or wav2vec2-bert.
 
     Weights are read from safetensors, code from a repository is never run, and a folder is loaded
     without any network. An encoder without a CTC head (a pre-trained model such as XLSR-53) is
     loaded too, with an empty ``vocabulary``: for hidden states and for fine-tuning. What
-    `ptlab.export_onnx` has written is loaded by ONNX Runtime (see `ptlab.load_onnx`).
+    `ptlab.export_onnx` has written is loaded by ONNX Runtime, or by OpenVINO if that is asked for
+    (see `ptlab.load_onnx`).
 
     Parameters
     ----------
@@ -159,12 +168,18 @@ def load_model(
         (on a CPU only where it computes bfloat16 itself: AVX512-BF16 or AMX).
     revision
         Commit, tag or branch on the Hub, instead of the pinned one.
+    runtime : {"torch", "onnxruntime", "openvino", "auto"}, optional
+        What runs it; by default torch, and ONNX Runtime for what is a graph already. The other two
+        are given a graph of torch's weights, made while it is loaded (with the packages onnx and
+        openvino: ``pip install "ptlab[openvino]"``); it gives text, but no hidden states.
+        ``"auto"`` is the fastest way that this machine has, bfloat16 included unless ``dtype`` says
+        otherwise; the model's ``road`` says which, and why.
 
     Raises
     ------
     ModelError
         If there is no such model, files are missing, the Hub does not answer, or this machine
-        cannot compute on ``device`` or in ``dtype``.
+        cannot compute on ``device``, in ``dtype`` or by ``runtime``.
 
     Examples
     --------
@@ -175,13 +190,24 @@ def load_model(
     (320, 400)
     """
     name = os.fspath(name_or_path) if name_or_path else default_model()
+    dtype = str(dtype).removeprefix("torch.")
+    if runtime not in (None, "torch", "auto", *RUNTIMES):
+        raise ModelError(
+            f"runtime={runtime!r}; choose one of torch, {', '.join(RUNTIMES)} and auto."
+        )
     if _is_onnx(name):
-        if str(dtype) != "auto":
-            raise ModelError(
-                f"dtype={dtype} for {name!r}, whose precision was chosen when it was written: "
-                "load it with dtype='auto'; ptlab.quantize makes other precisions."
-            )
-        return load_onnx(name, device=device)
+        return _load_graph(name, str(device), dtype, runtime)
+    if runtime in (None, "torch"):
+        return _load_weights(name, device, dtype, revision)
+    if runtime == "auto":
+        return _load_by_fastest(name, find_device(device), dtype, revision)
+    whole = _load_weights(name, "cpu", "float32", revision)
+    return as_graph(whole, runtime, str(device), dtype)
+
+
+def _load_weights(
+    name: str, device: str | torch.device, dtype: str, revision: str | None
+) -> SpeechModel:
     spec = _locate(name)
     device = find_device(device)
     kind = find_dtype(dtype, device)
@@ -192,6 +218,65 @@ def load_model(
         raise ModelError(_why(spec, error)) from error
     folder = spec.source if Path(spec.source).is_dir() else None
     return SpeechModel(name, model.to(device), features, tokenizer, folder)
+
+
+def _load_graph(name: str, device: str, dtype: str, runtime: str | None) -> OnnxModel:
+    if runtime == "torch":
+        raise ModelError(
+            f"{name!r} is an ONNX graph, which torch does not run: leave runtime out, or load the "
+            "model that it was made from."
+        )
+    if runtime != "auto":
+        return load_onnx(name, device=device, runtime=runtime or "onnxruntime", dtype=dtype)
+    model = load_onnx(name, device=device)
+    road = road_of_graph(model.precision, this_equipment(model.device), dtype)
+    if (road.runtime, road.dtype) != ("onnxruntime", "auto"):
+        model = load_onnx(name, device=device, runtime=road.runtime, dtype=road.dtype)
+    return _told(model, road)
+
+
+def _load_by_fastest(
+    name: str, device: str, dtype: str, revision: str | None
+) -> SpeechModel | OnnxModel:
+    road = road_of_weights(this_equipment(device), dtype)
+    if road.runtime == "torch":
+        return _told(_load_weights(name, device, road.dtype, revision), road)
+    whole = _load_weights(name, "cpu", "float32", revision)
+    try:
+        return _told(as_graph(whole, road.runtime, "cpu", road.dtype), road)
+    except ModelError as error:
+        return _told(whole, Road("torch", "float32", f"it cannot become a graph. {error}"))
+
+
+def _told(model: AnyModel, road: Road) -> AnyModel:
+    model.road = road
+    logger.info("%s runs by %s", model.name, road)
+    return model
+
+
+def load_speech_model(
+    model: str | os.PathLike[str] | CTCModel | None,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+) -> SpeechModel:
+    """A model whose layers can be read and trained: the given one, or what `load_model` loads.
+
+    Raises
+    ------
+    ModelError
+        As `load_model`, and if it is an ONNX graph.
+    """
+    if not isinstance(model, CTCModel):
+        model = load_model(model, device=device, dtype=dtype)
+    if isinstance(model, SpeechModel):
+        return model
+    if isinstance(model, OnnxModel):
+        raise model.has_no_layers()
+    raise ModelError(
+        f"{model.name!r} is a {type(model).__name__}, whose layers are not known here; give a "
+        "name, a folder or what ptlab.load_model loads."
+    )
 
 
 def _safetensors_error() -> type[Exception]:
@@ -258,7 +343,11 @@ def _is_encoder(folder: Path) -> bool:
 
 
 def _lacks_head(architectures: list[str] | None) -> bool:
-    return bool(architectures) and not any(a.endswith("ForCTC") for a in architectures)
+    return (
+        architectures is not None
+        and len(architectures) > 0
+        and not any(a.endswith("ForCTC") for a in architectures)
+    )
 
 
 @contextmanager
@@ -342,8 +431,7 @@ def _why(spec: ModelSpec, error: Exception) -> str:
 
 def read_calibration(folder: Path | None) -> dict[str, Any] | None:
     """Contents of ``calibration.json`` beside a local model's weights, if there is one."""
-    path = folder / "calibration.json" if folder else None
-    if path is None or not path.is_file():
+    if folder is None or not (path := folder / "calibration.json").is_file():
         return None
     try:
         return json.loads(path.read_text("utf-8"))

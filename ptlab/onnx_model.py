@@ -1,4 +1,4 @@
-"""A CTC model that ONNX Runtime runs: what `SpeechModel` offers, without torch or transformers.
+"""A CTC model that is a graph: what `SpeechModel` offers, without torch or transformers.
 
 >>> import ptlab
 >>> from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -29,30 +30,35 @@ import numpy as np
 
 from ptlab.audio import normalize
 from ptlab.errors import ModelError
+from ptlab.graph_sessions import RUNTIMES, WIDENED, one_line, onnx_device, open_session
 from ptlab.minibatches import is_out_of_memory
+from ptlab.roads import Road
 from ptlab.samples import frame_count
 from ptlab.speech_model import log_probs_in_batches, padded
 
 __all__ = ["OnnxModel", "load_onnx"]
 
+logger = logging.getLogger("ptlab")
+
 GRAPH = "model.onnx"  # in its folder
-METADATA = "ptlab"  # the key of the facts inside the file
 FORMAT = 1
 WAVEFORMS, MASK, LOG_PROBS = "input_values", "attention_mask", "log_probs"
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class OnnxModel:
-    """A model of ONNX Runtime; made by `ptlab.load_onnx`, or by `ptlab.load_model` of its folder.
+    """A graph in ONNX Runtime or OpenVINO; made by `ptlab.load_onnx` or `ptlab.load_model`.
 
     It takes the place of a `SpeechModel` wherever text is wanted: `Transcriber`,
-    `transcribe_files`, alignment, streaming, the command. It has no hidden states.
+    `transcribe_files`, alignment, streaming, the command; and in `ptlab.embed` if it was exported
+    with its hidden states.
 
     Attributes
     ----------
     name : str
-    folder : Path
-        Where the file lies, perhaps with a ``calibration.json`` beside it.
+    path : Path
+        The file; it is gone if the graph was made while the model was loaded.
+    folder : Path or None
+        Where the model lies, perhaps with a ``calibration.json`` beside it.
     vocabulary : tuple of str
     blank : int
     word_delimiter : str
@@ -65,14 +71,23 @@ class OnnxModel:
     precision : str
         Of the weights, such as ``"float32"`` or ``"int8"``.
     num_parameters : int
+    size_bytes : int
+        Of the graph.
     device : str
         ``"cpu"`` or ``"cuda"``.
+    runtime : str
+        ``"onnxruntime"`` or ``"openvino"``.
+    dtype : str
+        What it computes in, but for integers of the graph: ``"float32"`` or ``"bfloat16"``.
+    road : Road or None
+        Why it is run so, if ``load_model(..., runtime="auto")`` chose.
 
     `ptlab.export_onnx` has an example.
     """
 
     def __init__(self, name: str, path: Path, session: Any, facts: dict[str, Any], device: str):
-        self.name, self.path, self.folder, self.device = name, path, path.parent, device
+        self.name, self.path, self.device = name, path, device
+        self.folder: Path | None = path.parent
         self.vocabulary: tuple[str, ...] = tuple(facts["vocabulary"])
         self.blank, self.word_delimiter = int(facts["blank"]), str(facts["word_delimiter"])
         self.sampling_rate = int(facts["sampling_rate"])
@@ -82,35 +97,56 @@ class OnnxModel:
         self.pads_exactly, self.normalizes = bool(facts["pads_exactly"]), bool(facts["normalizes"])
         self.precision, self.num_parameters = str(facts["precision"]), int(facts["num_parameters"])
         self.facts, self._session = facts, session
-        self._takes_mask = MASK in {i.name for i in session.get_inputs()}
+        self.runtime, self.dtype = session.runtime, session.dtype
+        self._takes_mask = MASK in session.inputs
+        self.size_bytes = path.stat().st_size
+        self.road: Road | None = None
 
     def __repr__(self) -> str:
         return (
             f"OnnxModel({self.name!r}, {self.facts['model_type']}, "
             f"{self.num_parameters / 1e6:.1f} M parameters, {self.precision}, "
-            f"{self.size_bytes / 1e6:.1f} MB, {self.device})"
+            f"{self.size_bytes / 1e6:.1f} MB, {self.runtime} in {self.dtype}, {self.device})"
         )
-
-    @property
-    def size_bytes(self) -> int:
-        """Size of the file on disk."""
-        return self.path.stat().st_size
 
     @property
     def model(self) -> Any:
         """What a graph does not have, told clearly: the torch module of a `SpeechModel`."""
-        raise ModelError(
-            f"{self.name!r} is an ONNX graph: it gives text, but no hidden states, and nothing to "
-            f"train. Load the model that it was made from ({self.facts['source']!r}) for that."
-        )
+        raise self.has_no_layers()
 
-    num_layers = hidden_size = model
+    @property
+    def num_layers(self) -> int:
+        """Transformer layers, if the graph gives them."""
+        if "num_layers" not in self.facts:
+            raise self.has_no_layers()
+        return int(self.facts["num_layers"])
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of a frame's representation, if the graph gives its layers."""
+        if "hidden_size" not in self.facts:
+            raise self.has_no_layers()
+        return int(self.facts["hidden_size"])
+
+    def has_no_layers(self) -> ModelError:
+        """The error for those who want more than text of it."""
+        return ModelError(
+            f"{self.name!r} is an ONNX graph: it gives text, but no hidden states, and nothing to "
+            f"train. Load the model that it was made from ({self.facts['source']!r}) for that, or "
+            "export it with hidden_states=True to embed with it."
+        )
 
     @cached_property
     def digest(self) -> str:
         """Hash of the file: a journal goes on only with the model that began it."""
         with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+            found = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+        return found if self.dtype == "float32" else f"{found}-{self.dtype}"
+
+    def stand_for(self, name: str, folder: Path | None, digest: str) -> None:
+        """Take the name and the place of the model that the graph was made of, to be deleted."""
+        self.name, self.folder = name, folder
+        self.__dict__["digest"] = f"{digest}-{self.dtype}"
 
     def frames(self, samples: int) -> int:
         """Frames that the model gives for so many samples; 0 below the receptive field."""
@@ -139,7 +175,7 @@ class OnnxModel:
         Raises
         ------
         ModelError
-            As there, and if ONNX Runtime fails.
+            As there, and if the runtime fails.
         MemoryError
             If it has no memory left.
         """
@@ -154,18 +190,42 @@ class OnnxModel:
         waves, mask = padded(arrays)
         return {WAVEFORMS: waves} | ({MASK: mask} if self._takes_mask else {})
 
+    def hidden_states(
+        self, prepared: Sequence[np.ndarray], layers: Sequence[int | str]
+    ) -> list[np.ndarray]:
+        """Layers of waveforms that are normalised, (layers, frames, hidden) of each."""
+        found = self._outputs([layer_output(x) for x in layers], self.inputs([*prepared], True))
+        stacked = np.stack(found, axis=1)
+        counts = (frame_count(len(p), self.receptive_field, self.encoder_hop) for p in prepared)
+        return [s[:, :n].copy() for s, n in zip(stacked, counts, strict=True)]
+
     def _run(self, arrays: list[np.ndarray], normalized: bool) -> list[np.ndarray]:
+        (log_probs,) = self._outputs([LOG_PROBS], self.inputs(arrays, normalized))
+        return [m[: self.frames(len(a))].copy() for m, a in zip(log_probs, arrays, strict=True)]
+
+    def _outputs(self, names: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         try:
-            (log_probs,) = self._session.run([LOG_PROBS], self.inputs(arrays, normalized))
-        except Exception as error:  # ONNX Runtime's own kinds have no root but this
+            return self._session.run(names, inputs)
+        except Exception as error:  # the runtimes' own kinds have no root but this
             if is_out_of_memory(RuntimeError(str(error))):
                 raise MemoryError(str(error)) from error
-            raise ModelError(f"ONNX Runtime cannot run {self.name!r}: {_line(error)}.") from error
-        return [m[: self.frames(len(a))].copy() for m, a in zip(log_probs, arrays, strict=True)]
+            raise ModelError(
+                f"{self.runtime} cannot run {self.name!r}: {one_line(error)}."
+            ) from error
+
+
+def layer_output(layer: int | str) -> str:
+    """The name of a graph's output that is a layer, as `ptlab.hidden_states` names them."""
+    return f"layer.{layer}"
 
 
 def load_onnx(
-    path: str | os.PathLike, *, device: str = "auto", threads: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    runtime: str = "onnxruntime",
+    dtype: str = "auto",
 ) -> OnnxModel:
     """Load a model that `ptlab.export_onnx` or `ptlab.quantize` has written.
 
@@ -178,6 +238,11 @@ def load_onnx(
     threads : int, optional
         That compute one step of the graph; by default ``$OMP_NUM_THREADS``, as for torch, else as
         many as there are cores.
+    runtime : {"onnxruntime", "openvino"}
+        What runs it. OpenVINO is an extra, and runs on CPUs.
+    dtype : {"auto", "float32", "bfloat16"}
+        For OpenVINO: what it computes in, whatever the weights are stored as. By default float32;
+        bfloat16 is faster where the CPU has AVX512-BF16 or AMX.
 
     Returns
     -------
@@ -186,7 +251,8 @@ def load_onnx(
     Raises
     ------
     ModelError
-        If there is no such file, it is damaged or not from ptlab, or the device is missing.
+        If there is no such file, it is damaged or not from ptlab, or the device or the runtime is
+        missing.
 
     Examples
     --------
@@ -201,57 +267,24 @@ def load_onnx(
             f"No ONNX model at {os.fspath(path)!r}: give a folder that holds {GRAPH}, or a .onnx "
             "file. ptlab.export_onnx makes one."
         )
-    device = _find_device(device)
-    session = _session(file, device, threads)
+    if runtime not in RUNTIMES:
+        raise ModelError(f"runtime={runtime!r}; a graph is run by {' or '.join(RUNTIMES)}.")
+    device = onnx_device(device, runtime)
+    session = open_session(file, runtime, device, threads, str(dtype).removeprefix("torch."))
     facts = _facts(session, os.fspath(path))
+    if runtime == "openvino" and facts["precision"].split("+")[0] in WIDENED:
+        logger.warning(
+            "OpenVINO computes %s in floats: ONNX Runtime is faster here, and int8_static is what "
+            "OpenVINO multiplies.", facts["precision"],
+        )  # fmt: skip
     return OnnxModel(os.fspath(path), file, session, facts, device)
 
 
-def _find_device(device: str) -> str:
-    import onnxruntime
-
-    device, built_for = str(device), onnxruntime.get_available_providers()
-    if device == "auto":
-        return "cuda" if _PROVIDERS["cuda"] in built_for else "cpu"
-    if device not in _PROVIDERS:
-        raise ModelError(f"device={device!r}; ONNX models run on 'auto', 'cpu' or 'cuda'.")
-    if _PROVIDERS[device] not in built_for:
-        raise ModelError(
-            "This ONNX Runtime cannot use CUDA: install onnxruntime-gpu in the place of "
-            "onnxruntime, or give device='cpu'."
-        )
-    return device
-
-
-def _session(file: Path, device: str, threads: int | None) -> Any:
-    import onnxruntime
-
-    if threads is not None and threads < 1:
-        raise ModelError(f"threads={threads}; expected 1 or more, or None.")
-    options = onnxruntime.SessionOptions()
-    set_outside = os.environ.get("OMP_NUM_THREADS", "")
-    options.intra_op_num_threads = threads or (int(set_outside) if set_outside.isdigit() else 0)
-    options.log_severity_level = 3  # errors; they are raised as well
-    providers = [_PROVIDERS["cuda"]] if device == "cuda" else []
-    try:
-        return onnxruntime.InferenceSession(str(file), options, [*providers, _PROVIDERS["cpu"]])
-    except Exception as error:  # ONNX Runtime's own kinds have no root but this
-        raise ModelError(
-            f"ONNX Runtime cannot load {file.name!r}: {_line(error)}. The file is damaged, cut "
-            "short, or needs a newer onnxruntime; export it again with ptlab.export_onnx."
-        ) from error
-
-
 def _facts(session: Any, name: str) -> dict[str, Any]:
-    found = session.get_modelmeta().custom_metadata_map.get(METADATA)
-    facts = json.loads(found) if found else {}
+    facts = json.loads(session.metadata) if session.metadata else {}
     if facts.get("format") != FORMAT:
         raise ModelError(
             f"{name!r} is an ONNX graph without ptlab's metadata (vocabulary, sampling rate, grid "
             "of frames) of this version: export the model with ptlab.export_onnx."
         )
     return facts
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(". ")

@@ -14,11 +14,12 @@
 True
 
 Half precision changes how weights are stored; ONNX Runtime widens them when it loads the graph and
-computes in float32 as before: few CPUs would be faster in float16. int4 rounds the weights of
-matrix products, which are widened while they are multiplied. int8 changes how matrices are
-multiplied. Convolutions are left alone: with them in int8 the graph of XLSR-53 ran at 0.91 times
-the speed of float32, without them at 1.82 times (measured on its 315 M graph with random weights,
-two cores with AVX512-VNNI, clips of 5 s), and they hold 4 % of its weights.
+computes in float32 as before: few CPUs would be faster in float16. int8_weights does the same in 8
+bits, and int4 in about five for matrix products, which are widened while they are multiplied. int8,
+dynamic or static, changes how matrices are multiplied. Convolutions are left alone: with them in
+int8 the graph of XLSR-53 ran at 0.91 times the speed of float32, without them at 1.82 times
+(measured on its 315 M graph with random weights, two cores with AVX512-VNNI, clips of 5 s), and
+they hold 4 % of its weights.
 """
 
 from __future__ import annotations
@@ -37,28 +38,24 @@ import numpy as np
 from ptlab.audio import load_audio
 from ptlab.data import Corpus, load_corpus
 from ptlab.errors import DataError, ModelError
-from ptlab.export import (
-    Export,
-    check_parity,
-    copy_belongings,
-    new_folder,
-    require_onnx,
-    write_with_facts,
-)
+from ptlab.export import Export, check_parity, copy_belongings, new_folder
 from ptlab.half_precision import store_in_half
 from ptlab.int4 import put_int4
+from ptlab.int8_weights import store_in_int8
+from ptlab.onnx_graph import require_onnx, write_with_facts
 from ptlab.onnx_model import GRAPH, OnnxModel, load_onnx
 from ptlab.onnx_weights import OPERATORS, group_of, weighted_nodes, weights_of
 
 __all__ = ["quantize", "weight_groups"]
 
-METHODS = ("float16", "bfloat16", "int8_dynamic", "int8_static", "int4")
+METHODS = ("float16", "bfloat16", "int8_dynamic", "int8_static", "int8_weights", "int4")
+MULTIPLIED = ("int8_dynamic", "int8_static")  # integers are multiplied; the others store weights
 CALIBRATION_CLIPS = 32
 
 
 def quantize(
-    source: str | os.PathLike,
-    path: str | os.PathLike,
+    source: str | os.PathLike[str],
+    path: str | os.PathLike[str],
     method: str = "int8_dynamic",
     *,
     operators: Sequence[str] = ("MatMul",),
@@ -73,17 +70,18 @@ def quantize(
     Parameters
     ----------
     source : path
-        What `ptlab.export_onnx` has made. An int8 graph may be stored in half precision as well,
-        which halves the weights that int8 has left alone.
+        What `ptlab.export_onnx` has made, or an int8 graph, of which the weights that int8 has left
+        alone are made smaller: ``"int8_weights"`` or half precision for its convolutions.
     path : path
         The folder to make.
-    method : {"int8_dynamic", "int8_static", "int4", "float16", "bfloat16"}
+    method : {"int8_dynamic", "int8_static", "int8_weights", "int4", "float16", "bfloat16"}
         The range of the activations is found anew for every input (dynamic), or on calibration
         clips once (static). The dynamic one is of all clips of a batch together, so that such
-        models are run clip by clip: texts do not depend on what else is in a batch. int4 rounds the weights of matrix products alone, 32 to a scale.
-        float16 is finer, bfloat16 has the range of float32.
+        models are run clip by clip: texts do not depend on what else is in a batch. int8_weights
+        rounds the weights of both operators alone, and widens them when they are used; int4 those
+        of matrix products, 32 to a scale. float16 is finer, bfloat16 has the range of float32.
     operators : sequence of {"MatMul", "Conv"}
-        What int8 multiplies; half precision stores the weights of both.
+        What int8 multiplies; methods that only store take the weights of both.
     exclude : sequence of str
         Groups of weights that stay as they are; `weight_groups` names them.
     calibration : Corpus, or sequence of sounds, optional
@@ -112,19 +110,19 @@ def quantize(
     --------
     >>> quantize("nowhere", "somewhere", "int3")
     Traceback (most recent call last):
-    ptlab.errors.ModelError: method='int3'; choose one of float16, bfloat16, int8_dynamic, int8_static, int4.
+    ptlab.errors.ModelError: method='int3'; choose one of float16, bfloat16, int8_dynamic, int8_static, int8_weights, int4.
     """  # noqa: E501
     require_onnx()
     _check_options(method, operators, calibration)
     model = load_onnx(source, device="cpu")
     graph, kinds = _graph(model), operators_of(method, operators)
     nodes = _chosen(graph, model, kinds, exclude)
-    if method.startswith("int") and model.precision != "float32":
+    if method in MULTIPLIED and model.precision != "float32":
         raise ModelError(
             f"{model.name!r} has {model.precision} weights; {method} is made from the float32 "
             "export."
         )
-    if method.startswith("int8"):
+    if method in MULTIPLIED:
         options = {
             "per_channel": per_channel,
             "reduce_range": reduce_range,
@@ -134,6 +132,8 @@ def quantize(
         graph = _int8(graph, model, method, calibration, options)
     elif method == "int4":
         put_int4(graph, nodes, weights_of(graph))
+    elif method == "int8_weights":
+        store_in_int8(graph, nodes)
     else:
         store_in_half(graph, nodes, method)
     del graph.graph.value_info[:]  # shapes of inner tensors: 0.1 MB that ONNX Runtime finds itself
@@ -144,7 +144,7 @@ def quantize(
         facts["pads_exactly"] = False
     with new_folder(path, overwrite) as folder:
         write_with_facts(graph, folder / GRAPH, facts)
-        copy_belongings(model.folder, folder)
+        copy_belongings(model.path.parent, folder)
         difference = check_parity(model, load_onnx(folder, device="cpu"))
         size = (folder / GRAPH).stat().st_size
     return Export(Path(path).expanduser(), precision, size, difference)
@@ -154,11 +154,11 @@ def operators_of(method: str, operators: Sequence[str]) -> Sequence[str]:
     """The operators whose weights a method makes smaller, of those that int8 is asked for."""
     if method == "int4":
         return ["MatMul"]  # the one that ONNX Runtime multiplies in four bits
-    return operators if method.startswith("int8") else OPERATORS
+    return operators if method in MULTIPLIED else OPERATORS
 
 
 def weight_groups(
-    source: str | os.PathLike, operators: Sequence[str] = OPERATORS
+    source: str | os.PathLike[str], operators: Sequence[str] = OPERATORS
 ) -> dict[str, int]:
     """Groups of weights of an exported model that `quantize` can leave out, and their sizes.
 
@@ -182,7 +182,8 @@ def weight_groups(
     """
     require_onnx()
     graph = _graph(load_onnx(source, device="cpu"))
-    weights, sizes = weights_of(graph), {}
+    weights = weights_of(graph)
+    sizes: dict[str, int] = {}
     for node in weighted_nodes(graph, operators):
         group = group_of(node.name)
         sizes[group] = sizes.get(group, 0) + int(np.prod(weights[node.input[1]].dims))

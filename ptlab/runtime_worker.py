@@ -51,6 +51,9 @@ class Worker:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints,
             encoding="utf-8", env=os.environ | settings,
         )  # fmt: skip
+        if self._process.stdin is None or self._process.stdout is None:
+            raise ModelError("A process without pipes cannot measure.")  # never, for mypy
+        self._to, self._from = self._process.stdin, self._process.stdout
         self.facts = self.ask(model=model)
 
     def ask(self, **question: Any) -> dict[str, Any]:
@@ -62,9 +65,9 @@ class Worker:
             If it cannot do what it is asked, or has died.
         """
         with suppress(OSError):  # why it ended is told below
-            self._process.stdin.write(json.dumps(question) + "\n")
-            self._process.stdin.flush()
-        answer = self._process.stdout.readline()
+            self._to.write(json.dumps(question) + "\n")
+            self._to.flush()
+        answer = self._from.readline()
         if not answer:
             raise ModelError(self._why_it_ended())
         found = json.loads(answer)
@@ -76,9 +79,9 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         with suppress(OSError):  # it may have gone already
-            self._process.stdin.close()
+            self._to.close()
         self._process.wait()
-        self._process.stdout.close()
+        self._from.close()
         self._complaints.close()
 
     def _why_it_ended(self) -> str:
@@ -106,6 +109,8 @@ def files_size(model: Any) -> int:
         return sum(p.stat().st_size for p in (path, Path(f"{path}.data")) if p.is_file())
     if folder is not None:
         return sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file())
+    if hasattr(model, "size_bytes"):  # a graph that was made of what came from the Hub
+        return model.size_bytes
     return sum(p.numel() * p.element_size() for p in model.model.parameters())
 
 

@@ -1,8 +1,7 @@
 """A loaded CTC model: waveforms in, log-probabilities out.
 
-The rest of ptlab asks of a model only ``name``, ``vocabulary``, ``blank``, ``word_delimiter``,
-``sampling_rate``, ``hop``, ``receptive_field``, ``frames`` and ``log_probs``, so that another
-runtime that offers these can take its place, as `ptlab.onnx_model` does.
+The rest of ptlab asks of a model only what `CTCModel` lists, so that another runtime that offers
+this can take its place, as `ptlab.onnx_model` does.
 """
 
 from __future__ import annotations
@@ -13,19 +12,27 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from ptlab.audio import normalize
 from ptlab.errors import ModelError
 from ptlab.minibatches import plan
+from ptlab.roads import Road
 from ptlab.samples import frame_count
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SpeechModel", "digest_of_model", "log_probs_in_batches", "padded"]
+__all__ = [
+    "CTCModel",
+    "OnGrid",
+    "SpeechModel",
+    "digest_of_model",
+    "log_probs_in_batches",
+    "padded",
+]
 
 BATCH_SECONDS = 80.0  # padded audio run at once by default: about 2 GB of activations for XLSR-53
 MISSING_TOKEN = "<unk>"  # stands for ids that the tokenizer does not name
@@ -33,6 +40,39 @@ MISSING_TOKEN = "<unk>"  # stands for ids that the tokenizer does not name
 # in use ("architectures"), and the number type, which is that of the weights.
 _NOT_OF_THE_MODEL = ("_name_or_path", "transformers_version", "architectures", "dtype")
 FBANK_WINDOW_S, FBANK_HOP_S = 0.025, 0.010  # Kaldi filter banks, the input of wav2vec2-bert
+
+
+class OnGrid(Protocol):
+    """What has frames, ``hop`` samples apart: enough to cut sound into windows."""
+
+    @property
+    def sampling_rate(self) -> int: ...
+    @property
+    def hop(self) -> int: ...
+
+
+@runtime_checkable
+class CTCModel(OnGrid, Protocol):
+    """What transcribes, whatever runs it: `SpeechModel`, which explains all this, or another."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def vocabulary(self) -> tuple[str, ...]: ...
+    @property
+    def blank(self) -> int: ...
+    @property
+    def word_delimiter(self) -> str: ...
+    @property
+    def receptive_field(self) -> int: ...
+    def frames(self, samples: int) -> int: ...
+    def log_probs(
+        self,
+        waveforms: Sequence[np.ndarray],
+        *,
+        batch_size: int | None = None,
+        normalized: bool = False,
+    ) -> list[np.ndarray]: ...
 
 
 class SpeechModel:
@@ -56,6 +96,10 @@ class SpeechModel:
         The token that stands for a space.
     sampling_rate : int
         In Hz.
+    runtime : str
+        ``"torch"``, as opposed to `ptlab.OnnxModel`.
+    road : Road or None
+        Why it is run so, if ``load_model(..., runtime="auto")`` chose.
 
     Examples
     --------
@@ -84,6 +128,8 @@ class SpeechModel:
         self.blank = int(tokenizer.pad_token_id if pad is None else pad or 0)
         self.word_delimiter: str = getattr(tokenizer, "word_delimiter_token", None) or "|"
         self.sampling_rate = int(feature_extractor.sampling_rate)
+        self.runtime = "torch"
+        self.road: Road | None = None
 
     def __repr__(self) -> str:
         millions = self.num_parameters / 1e6
@@ -339,7 +385,7 @@ def digest_of_model(model: Any) -> str:
     """
     if hasattr(model, "digest"):  # a model that is one file
         return model.digest
-    module = getattr(model, "model", None)
+    module: Any = getattr(model, "model", None)
     if not hasattr(module, "state_dict"):
         return model.name
     import torch

@@ -30,14 +30,9 @@ from pathlib import Path
 from typing import Any
 
 from ptlab.errors import ModelError
-from ptlab.export import (
-    check_parity,
-    copy_belongings,
-    new_folder,
-    require_onnx,
-    write_with_facts,
-)
+from ptlab.export import check_parity, copy_belongings, new_folder
 from ptlab.half_precision import halved
+from ptlab.onnx_graph import require_onnx, write_with_facts
 from ptlab.onnx_model import GRAPH, MASK, WAVEFORMS, load_onnx
 from ptlab.onnx_weights import OPERATORS, weights_of
 
@@ -80,7 +75,7 @@ class EnginePlan:
             for which, clips, samples in sizes
         }
 
-    def command(self, folder: str | os.PathLike = ".") -> list[str]:
+    def command(self, folder: str | os.PathLike[str] = ".") -> list[str]:
         """What builds the engine from the graph in a folder."""
         shapes = [f"--{which}Shapes={text}" for which, text in self.shapes().items()]
         onnx, engine = Path(folder, GRAPH), Path(folder, self.name)
@@ -135,8 +130,8 @@ def missing_for_tensorrt() -> tuple[str, ...]:
 
 
 def export_tensorrt(
-    source: str | os.PathLike,
-    path: str | os.PathLike,
+    source: str | os.PathLike[str],
+    path: str | os.PathLike[str],
     *,
     buckets_s: Sequence[float] = BUCKETS_S,
     batch_size: int = 4,
@@ -190,7 +185,7 @@ def export_tensorrt(
     plans = plan_engines(model, buckets_s, batch_size)
     with new_folder(path, overwrite) as folder:
         write_with_facts(_mixed(model.path), folder / GRAPH, model.facts | {"precision": "mixed"})
-        copy_belongings(model.folder, folder)
+        copy_belongings(model.path.parent, folder)
         difference = check_parity(model, load_onnx(folder, device="cpu"))
         lines = ["#!/bin/sh", "set -e", 'cd "$(dirname "$0")"', *map(_line, plans)]
         (folder / SCRIPT).write_text("\n".join(lines) + "\n", "utf-8")

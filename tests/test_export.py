@@ -11,7 +11,7 @@ from conftest import save_tiny
 from test_full_size import XLSR_53
 from test_speech_model import EVERY
 
-from ptlab import cli, export
+from ptlab import cli, export, onnx_graph
 from ptlab.audio import load_audio
 from ptlab.batch import transcribe_files
 from ptlab.data import load_corpus
@@ -233,8 +233,8 @@ def test_the_folder_has_what_other_tools_read(made, torch_model):
 
 
 def test_a_graph_that_differs_is_not_kept(tiny_model, make_tiny, tmp_path, monkeypatch):
-    other, write = make_tiny(seed=1), export._write_graph
-    monkeypatch.setattr(export, "_write_graph", lambda _, file: write(other, file))
+    other, write = make_tiny(seed=1), export.write_graph
+    monkeypatch.setattr(export, "write_graph", lambda _, *rest: write(other, *rest))
     with pytest.raises(ModelError, match=r"differs from the model by .* nothing was kept"):
         export_onnx(tiny_model, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -282,7 +282,7 @@ def test_models_that_cannot_be_exported_are_refused(make_tiny, tiny_folder, tmp_
     half = load_model(tiny_folder, device="cpu", dtype="float16")
     with pytest.raises(ModelError, match=r"torch\.float16 on cpu; export it from load_model"):
         export_onnx(half, tmp_path / "out")
-    monkeypatch.setattr(export, "LARGEST_BYTES", 1_000)
+    monkeypatch.setattr(onnx_graph, "LARGEST_BYTES", 1_000)
     with pytest.raises(ModelError, match="an ONNX file holds 2"):
         export_onnx(tiny_folder, tmp_path / "out")
     monkeypatch.setitem(sys.modules, "onnx", None)

@@ -322,8 +322,10 @@ def test_int4_takes_matrices_and_what_it_leaves_can_be_halved(mini, made, clips,
     assert both.precision == "int4+float16" and both.size_bytes < made("int4").size_bytes
     some = quantize(mini, tmp_path / "some", "int4", exclude=["lm_head"])
     assert count(some, "MatMulNBits") == len(linear) - 1
-    with pytest.raises(ModelError, match="has int8_dynamic weights; int4 is made from the float32"):
-        quantize(quantize(mini, tmp_path / "int8", exclude=["lm_head"]), tmp_path / "x", "int4")
+    int8 = quantize(mini, tmp_path / "int8", exclude=["lm_head"])
+    mixed = quantize(int8, tmp_path / "mixed", "int4")
+    assert (mixed.precision, count(mixed, "MatMulNBits")) == ("int8_dynamic+int4", 1)
+    assert not mixed.load().pads_exactly  # one range for all clips of a batch, as in its origin
 
 
 # -- what goes wrong

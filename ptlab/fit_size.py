@@ -1,0 +1,126 @@
+"""A graph in eight bits that is no larger than it may be: where eight are too many, four.
+
+>>> import ptlab
+>>> whole = ptlab.export_onnx("mini", "runs/onnx")  # doctest: +SKIP
+>>> quarter = ptlab.quantize_to_fit(whole, "runs/quarter", share=0.25)  # doctest: +SKIP
+>>> ptlab.quantize_to_fit("runs/onnx", "runs/quarter", share=25)
+Traceback (most recent call last):
+ptlab.errors.ModelError: share=25; expected a number from 0 to 1, such as 0.25.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ptlab.data import Corpus
+from ptlab.errors import ModelError
+from ptlab.export import Export, check_parity, new_folder
+from ptlab.onnx_model import GRAPH, load_onnx
+from ptlab.quantize import quantize
+from ptlab.sensitivity import sensitivity
+
+__all__ = ["quantize_to_fit"]
+
+
+def quantize_to_fit(
+    source: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    share: float = 0.25,
+    *,
+    clips: Corpus | None = None,
+    overwrite: bool = False,
+) -> Export:
+    """Write an int8 copy of an exported model of at most a share of its size.
+
+    A file in eight bits is larger than a quarter of its float32: scales, biases and norms come on
+    top. So its inner names are short, matrices are int8 (dynamic), convolutions have their weights
+    stored in int8, and as many parts as it takes, those that suffer least by `ptlab.sensitivity`,
+    get int4. For mini this takes a minute or two.
+
+    Parameters
+    ----------
+    source : path
+        What `ptlab.export_onnx` has made.
+    path : path
+        The folder to make.
+    share : float
+        Of the size of the source's graph.
+    clips : Corpus, optional
+        To find what suffers least, as in `ptlab.sensitivity`.
+    overwrite : bool
+        As in `ptlab.export_onnx`.
+
+    Returns
+    -------
+    Export
+
+    Raises
+    ------
+    ModelError
+        If it does not fit even with all matrices but those of one part in int4.
+    DataError
+        As `ptlab.sensitivity`.
+
+    Examples
+    --------
+    >>> quantize_to_fit("runs/mini", "runs/small", share=25)
+    Traceback (most recent call last):
+    ptlab.errors.ModelError: share=25; expected a number from 0 to 1, such as 0.25.
+    """
+    if not 0 < share < 1:
+        raise ModelError(f"share={share}; expected a number from 0 to 1, such as 0.25.")
+    whole = load_onnx(source, device="cpu")
+    limit = share * whole.size_bytes
+    with tempfile.TemporaryDirectory() as folder, new_folder(path, overwrite) as target:
+        made = _mixed(source, Path(folder, "0"), [])
+        groups = [] if made.size_bytes <= limit else _least_sensitive(source, clips)
+        for count in range(1, len(groups)):
+            made = _mixed(source, Path(folder, str(count)), groups[:count])
+            if made.size_bytes <= limit:
+                break
+        if made.size_bytes > limit:
+            raise ModelError(
+                f"The smallest file has {made.size_bytes / 1e6:.2f} MB, more than {share:g} of "
+                f"{whole.size_bytes / 1e6:.2f} MB. Give a larger share."
+            )
+        shutil.copytree(made.folder, target, dirs_exist_ok=True)
+        difference = check_parity(whole, made.load(device="cpu"))
+    return replace(made, folder=Path(path).expanduser(), difference=difference)
+
+
+def _least_sensitive(source: str | os.PathLike[str], clips: Corpus | None) -> list[str]:
+    """Groups of matrices, by the damage that int4 does for a megabyte that it saves."""
+    frame = sensitivity(source, clips, method="int4").frame
+    return (frame.difference / frame.saved_mb.clip(lower=1e-9)).sort_values().index.tolist()
+
+
+def _mixed(source: str | os.PathLike[str], folder: Path, in_int4: Sequence[str]) -> Export:
+    """Matrices in int8, those of some groups in int4, convolutions stored in int8, short names."""
+    made = quantize(source, folder / "int8", exclude=in_int4)
+    if in_int4:
+        made = quantize(made, folder / "int4", "int4")
+    made = quantize(made, folder / "all", "int8_weights")
+    file = made.folder / GRAPH
+    write_short(file)
+    return replace(made, size_bytes=file.stat().st_size)
+
+
+def write_short(file: Path) -> None:
+    """Give the inner tensors of a graph names of a few letters: they are 0.25 MB of mini's file."""
+    import onnx
+
+    graph = onnx.load(file)
+    outside = (*graph.graph.input, *graph.graph.output, *graph.graph.initializer)
+    known, short = {x.name for x in outside} | {""}, {}
+    for node in graph.graph.node:
+        node.name = ""
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                if name not in known:
+                    names[place] = short.setdefault(name, f"t{len(short):x}")
+    onnx.save(graph, file)
