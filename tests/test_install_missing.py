@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import site
 import subprocess
 import sys
 import sysconfig
@@ -150,6 +151,18 @@ def test_failure_of_pip_is_told():
         RuntimeError, match=r"(?s)pip install --no-index .*No matching distribution"
     ):
         install_missing._pip("--no-index", "there-is-no-such-package")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_this_process_finds_what_pip_put_into_a_new_user_folder(tmp_path, monkeypatch, enabled):
+    """On a shared server pip makes that folder, and a kernel knows only those it began with."""
+    course, mine = tmp_path / "course", tmp_path / "mine"
+    mine.mkdir()
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(site, "ENABLE_USER_SITE", enabled)
+    monkeypatch.setattr(site, "getusersitepackages", lambda: str(mine))
+    install_missing._make_importable(course)
+    assert sys.path[0] == str(course) and (str(mine) in sys.path) == enabled
 
 
 def test_constraints_are_lines_that_pip_can_read():
