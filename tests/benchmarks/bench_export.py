@@ -19,7 +19,7 @@ import platform
 import tempfile
 import time
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ def forms(model: str | Path, folder: Path, *, bfloat16: bool, static: bool) -> d
     """A model in all forms that are compared: name -> options of load_model."""
     from ptlab.data import load_corpus
     from ptlab.export import export_onnx
+    from ptlab.fit_size import quantize_to_fit
+    from ptlab.graph_sessions import has_openvino
     from ptlab.quantize import calibration_clips, quantize
 
     whole = export_onnx(model, folder / "float32")
@@ -49,13 +51,25 @@ def forms(model: str | Path, folder: Path, *, bfloat16: bool, static: bool) -> d
     if bfloat16:
         named["torch bfloat16"] = {"name_or_path": str(model), "dtype": "bfloat16"}
     named["ONNX float32"] = str(whole.folder)
+    vino = {"name_or_path": str(whole.folder), "runtime": "openvino"}
+    if has_openvino():
+        named["OpenVINO float32"] = vino
+        if bfloat16:
+            named["OpenVINO bfloat16"] = {**vino, "dtype": "bfloat16"}
     if not static:  # random weights have no ranges to calibrate, and it costs what dynamic does
         del ways["int8 static"]
     for name, options in ways.items():
         print(quantize(whole, folder / name, **options), flush=True)
         named[name] = str(folder / name)
     both = quantize(folder / "int4", folder / "int4 and float16", "float16")
-    return named | {"int4 and float16": str(both.folder)}
+    named["int4 and float16"] = str(both.folder)
+    if static:  # at full size the search for what suffers least would take an hour
+        small = quantize_to_fit(whole, folder / "int8, a quarter")
+        print(small, flush=True)
+        named["int8, a quarter"] = str(small.folder)
+        if has_openvino():
+            named["OpenVINO int8 static"] = {**vino, "name_or_path": named["int8 static"]}
+    return named
 
 
 def measure(section: str, folder: Path, given: argparse.Namespace) -> dict[str, Any]:
@@ -98,7 +112,18 @@ def keep(path: Path, section: str, found: dict[str, Any]) -> None:
 
 def versions() -> dict[str, str]:
     packages = ("torch", "transformers", "onnxruntime", "onnx", "numpy")
-    return {"python": platform.python_version()} | {p: version(p) for p in packages}
+    others = ("openvino", "torchao", "faster-whisper")  # where they are installed
+    return {"python": platform.python_version()} | {
+        p: version(p) for p in (*packages, *others) if p in packages or _installed(p)
+    }
+
+
+def _installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def options() -> argparse.Namespace:
