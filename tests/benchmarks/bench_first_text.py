@@ -37,6 +37,7 @@ STEPS = {  # what is waited for -> how it is brought about, in a fresh process
 }
 CHILD = """
 import json, sys, time
+began = time.time()
 steps, clip, folder = json.loads(sys.stdin.read())
 names, taken = globals(), {}
 for step, code in steps.items():
@@ -45,28 +46,23 @@ for step, code in steps.items():
     taken[step] = time.perf_counter() - start
 start = time.perf_counter()
 again = ptlab.transcribe(clip, model=model).text
-print(json.dumps([taken, time.perf_counter() - start, text == again != ""]))
+again_s = time.perf_counter() - start
+print(json.dumps([began, taken, again_s, text == again != ""]))
 """
 
 
 def measure(way: str, clip: str, folder: str) -> dict[str, float]:
-    """Seconds of each step in a fresh process; the start of Python is what they leave over."""
+    """Seconds of each step in a fresh process."""
     job = json.dumps([STEPS[way], clip, folder])
-    start = time.perf_counter()
+    start = time.time()  # of the same clock as the other process's
     done = subprocess.run(
         [sys.executable, "-c", CHILD], input=job, capture_output=True, text=True, check=True
     )
-    whole = time.perf_counter() - start
-    taken, again, right = json.loads(done.stdout)
+    began, taken, again, right = json.loads(done.stdout)
     if not right:
         raise SystemExit(f"{way}: no text, or another one the second time")
-    rest = whole - again - sum(taken.values())
-    return {
-        "start and end Python": rest,
-        **taken,
-        "in all": whole - again,
-        "(a second text)": again,
-    }
+    steps = {"start Python": began - start, **taken}
+    return {**steps, "in all": sum(steps.values()), "(a second text)": again}
 
 
 def main() -> None:
