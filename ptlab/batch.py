@@ -34,7 +34,7 @@ from ptlab.stop_signals import sigterm_interrupts
 from ptlab.transcribe import Transcriber, as_transcriber
 
 if TYPE_CHECKING:
-    from ptlab.speech_model import SpeechModel
+    from ptlab.speech_model import CTCModel
 
 __all__ = ["STATUSES", "BatchReport", "FileResult", "transcribe_files"]
 
@@ -44,7 +44,7 @@ JOBS = 2  # one can keep up with a model; with two, a slow file or disk does not
 
 def transcribe_files(
     inputs: Any,
-    model: str | os.PathLike[str] | SpeechModel | Transcriber | None = None,
+    model: str | os.PathLike[str] | CTCModel | Transcriber | None = None,
     *,
     column: str | None = None,
     journal: str | os.PathLike[str] | None = None,

@@ -15,7 +15,7 @@ from ptlab.data import Corpus
 from ptlab.errors import DataError
 from ptlab.finetune_data import as_corpus
 from ptlab.metrics import Interval, PairedComparison, bootstrap, error_rates, paired_comparison
-from ptlab.models import SpeechModel
+from ptlab.speech_model import CTCModel
 from ptlab.text import normalize_text
 from ptlab.transcribe import Transcriber
 
@@ -94,8 +94,8 @@ class Comparison:
 
 
 def compare(
-    before: str | os.PathLike | SpeechModel,
-    after: str | os.PathLike | SpeechModel,
+    before: str | os.PathLike[str] | CTCModel,
+    after: str | os.PathLike[str] | CTCModel,
     split: Any,
     *,
     n_resamples: int = 1000,
@@ -135,17 +135,20 @@ def compare(
     written = [hypotheses(one, corpus) for one in pair]
     texts = [[found[i].lower() for i in chosen] for found in written]
     groups = speakers_to_draw(corpus, chosen)
-    options = {"groups": groups, "n_resamples": n_resamples, "seed": seed}
-    rates = [
-        bootstrap(references, found, metric=metric, **options)
-        for metric in ("wer", "cer") for found in texts
-    ]  # fmt: skip
-    differences = [
+    options: dict[str, Any] = {"groups": groups, "n_resamples": n_resamples, "seed": seed}
+    (before_wer, after_wer), (before_cer, after_cer) = (
+        [bootstrap(references, found, metric=metric, **options) for found in texts]
+        for metric in ("wer", "cer")
+    )
+    wer, cer = (
         paired_comparison(references, *texts, metric=metric, **options) for metric in ("wer", "cer")
-    ]
+    )
     frame = _frame(corpus, chosen, references, texts)
     speakers = len(set(groups)) if groups else None
-    return Comparison(*rates, *differences, frame, speakers, tuple(t.model.name for t in pair))
+    names = pair[0].model.name, pair[1].model.name
+    return Comparison(
+        before_wer, after_wer, before_cer, after_cer, wer, cer, frame, speakers, names
+    )
 
 
 def hypotheses(transcriber: Transcriber, corpus: Corpus) -> list[str]:
@@ -164,7 +167,7 @@ def hear(
         yield transcriber.log_probs(corpus.audio(number, rate).waveform)[0]
 
 
-def decoded(matrices: Iterable[np.ndarray], model: SpeechModel) -> list[str]:
+def decoded(matrices: Iterable[np.ndarray], model: CTCModel) -> list[str]:
     """Greedy text of log-probs, matrix by matrix."""
     return [ctc.decode(matrix, model.vocabulary, model.blank) for matrix in matrices]
 

@@ -38,7 +38,7 @@ from ptlab.hidden_states import (
     hidden_states,
     with_random_weights,
 )
-from ptlab.models import SpeechModel, load_model
+from ptlab.models import SpeechModel, load_model, load_speech_model
 from ptlab.onnx_model import OnnxModel
 from ptlab.pooling import check_pool, pooled_size
 from ptlab.speech_model import digest_of_model
@@ -179,7 +179,7 @@ class Embeddings(Sequence[np.ndarray]):
         What such an encoder lets a probe find was in the sound already, and no training has put it
         there.
         """
-        return self.by(with_random_weights(self._model, seed), **options)
+        return self.by(with_random_weights(load_speech_model(self._model), seed), **options)
 
     def _pooled(self, number: int) -> np.ndarray:
         if self.pool is None:
@@ -310,7 +310,9 @@ def _with_layers(
 
 
 def _reader(model: SpeechModel | OnnxModel, layers: tuple[Layer, ...]) -> Any:
-    return (GraphReader if isinstance(model, OnnxModel) else LayerReader)(model, layers)
+    if isinstance(model, OnnxModel):
+        return GraphReader(model, layers)
+    return LayerReader(model, layers)
 
 
 def _sources(inputs: Any, column: str | None) -> Sources:

@@ -27,6 +27,7 @@ from ptlab.embeddings import embed
 from ptlab.errors import PtlabError
 from ptlab.hidden_states import CONV, FINAL, Layer, find_layers
 from ptlab.models import SpeechModel, load_model
+from ptlab.onnx_model import OnnxModel
 from ptlab.pooling import check_pool, pooled_size
 
 __all__ = ["Wav2Vec2Features"]
@@ -117,7 +118,7 @@ class Wav2Vec2Features(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         check_is_fitted(self)
         sounds, model = _sounds(X), self._loaded()
         (layer,) = find_layers(self.layer, model.num_layers)
-        layers = layer
+        layers: Layer | list[Layer] = layer
         if self.cache is not None:
             layers = [CONV, *find_layers("all", model.num_layers), FINAL]
         found = embed(
@@ -135,7 +136,7 @@ class Wav2Vec2Features(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
-    def _loaded(self) -> SpeechModel:
+    def _loaded(self) -> SpeechModel | OnnxModel:
         if not isinstance(self.model, str | os.PathLike):
             raise PtlabError(
                 f"model is a {type(self.model).__name__}; give a name or a folder, as clones and "
@@ -145,7 +146,7 @@ class Wav2Vec2Features(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, device: str) -> SpeechModel:
+def _load(name: str, device: str) -> SpeechModel | OnnxModel:
     return load_model(name, device=device)
 
 
@@ -158,7 +159,7 @@ def _sounds(X: Any) -> list[Any]:  # noqa: N803
     one_by_one = isinstance(X, list | tuple) or (
         isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "OUS"
     )
-    kinds = str | bytes | os.PathLike | Mapping | Audio | np.ndarray
+    kinds = (str, bytes, os.PathLike, Mapping, Audio, np.ndarray)
     if one_by_one and len(X) and all(isinstance(x, kinds) for x in X):
         return [str(x) if isinstance(x, np.str_) else x for x in X]
     return list(check_array(X, dtype=np.float32))

@@ -14,7 +14,8 @@ from ptlab.audio import load_audio
 from ptlab.data import Corpus
 from ptlab.errors import AudioError, DataError, TextError
 from ptlab.finetune_data import as_corpus, frames_needed
-from ptlab.models import SpeechModel, load_model
+from ptlab.models import load_model
+from ptlab.speech_model import CTCModel
 from ptlab.text import VOCABULARY, encode, normalize_text, writable_text
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class DataAudit:
 
 
 def audit_data(
-    splits: Mapping[str, Any], model: str | SpeechModel = "mini", *, max_s: float = 20.0
+    splits: Mapping[str, Any], model: str | CTCModel = "mini", *, max_s: float = 20.0
 ) -> DataAudit:
     """Read every clip and text once, and say what a model can learn from.
 
@@ -166,7 +167,8 @@ def audit_data(
     import pandas as pd
     from tqdm.auto import tqdm
 
-    model = model if hasattr(model, "log_probs") else load_model(model, device="cpu")
+    if not isinstance(model, CTCModel):
+        model = load_model(model, device="cpu")
     rows = []
     for split, source in splits.items():
         corpus = as_corpus(source, split)
@@ -175,17 +177,18 @@ def audit_data(
     return DataAudit(pd.DataFrame(rows))
 
 
-def _look(corpus: Corpus, number: int, model: SpeechModel, max_s: float) -> dict[str, Any]:
+def _look(corpus: Corpus, number: int, model: CTCModel, max_s: float) -> dict[str, Any]:
     """One row of the table; a model without a head will get one for the course's tokens."""
     import pandas as pd
 
     vocabulary = model.vocabulary or VOCABULARY
     clip = corpus.row(number)
     text = clip["text"] if isinstance(clip["text"], str) else ""  # NaN where a cell was empty
-    row = {
+    label = normalize_text(text, vocabulary)
+    row: dict[str, Any] = {
         "id": str(clip["id"]),
         "text": text,
-        "label": normalize_text(text, vocabulary),
+        "label": label,
         "speaker": "" if pd.isna(clip.get("speaker")) else str(clip["speaker"]),
         "duration_s": 0.0, "sampling_rate": 0, "clipped": 0.0, "frames": 0, "needed": 0,
     }  # fmt: skip
@@ -197,7 +200,7 @@ def _look(corpus: Corpus, number: int, model: SpeechModel, max_s: float) -> dict
     row["duration_s"], row["sampling_rate"] = audio.duration_s, audio.original_sampling_rate
     row["clipped"] = float(np.mean(np.abs(audio.waveform) >= CLIPPED_LEVEL))
     row["frames"] = model.frames(samples)
-    row["needed"] = frames_needed(encode(row["label"], vocabulary))
+    row["needed"] = frames_needed(encode(label, vocabulary))
     row["dropped"], row["detail"] = _problem(row, audio.is_silent, vocabulary, max_s)
     return row
 

@@ -87,7 +87,7 @@ def _from_dataset(table: Any, name: str) -> Corpus:
     return Corpus(name, pd.DataFrame({**columns, "audio": list(table["audio"])}))
 
 
-def frames_needed(labels: Sequence[int]) -> int:
+def frames_needed(labels: Sequence[int] | np.ndarray) -> int:
     """Frames that CTC needs to spell labels: one each, and a blank between two that are alike.
 
     Examples

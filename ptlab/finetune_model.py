@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ptlab.errors import ModelError, TextError
-from ptlab.models import SpeechModel, load_model
+from ptlab.models import SpeechModel, load_speech_model
 from ptlab.text import VOCABULARY, normalize_text
 
 __all__ = ["build_vocabulary", "trainable_model"]
@@ -97,7 +97,7 @@ def _copied(source: Any) -> SpeechModel:
     if isinstance(source, SpeechModel):
         model, module = source, copy.deepcopy(source.model).float().to("cpu")
     else:
-        model = load_model(source, device="cpu", dtype="float32")
+        model = load_speech_model(source, device="cpu", dtype="float32")
         module = model.model
     if not model.vocabulary:
         return _with_head(model.name, module.config, module, model.feature_extractor)
@@ -156,7 +156,9 @@ def _with_vocabulary(model: SpeechModel, tokens: tuple[str, ...]) -> SpeechModel
 def _known_rows(model: SpeechModel, tokens: Sequence[str]) -> dict[int, int]:
     """New id -> old id; the other case of a letter is the same sound, the blank is the blank."""
     old = {token: i for i, token in enumerate(model.vocabulary)}
-    old |= {"<pad>": model.blank, "|": old.get(model.word_delimiter, old.get("|"))}
+    old["<pad>"] = model.blank
+    if model.word_delimiter in old:
+        old["|"] = old[model.word_delimiter]
     found = ((i, old.get(t, old.get(t.swapcase()))) for i, t in enumerate(tokens))
     return {new: row for new, row in found if row is not None}
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ptlab.errors import PtlabError
 from ptlab.finetune_audit import DataAudit
 from ptlab.metrics import Interval
-from ptlab.models import SpeechModel, load_model
+from ptlab.models import SpeechModel, load_speech_model
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,6 +134,6 @@ def read_result(folder: Path, run: str, device: str) -> FinetuneResult | None:
         values[name] = Interval(**values[name])
     values["history"] = tuple(values["history"])
     return FinetuneResult(
-        model=load_model(folder, device=device, dtype="float32"),
+        model=load_speech_model(folder, device=device, dtype="float32"),
         folder=folder, audit=DataAudit(table), **values,
     )  # fmt: skip

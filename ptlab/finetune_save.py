@@ -22,7 +22,7 @@ from ptlab.finetune_settings import FinetuneSettings
 from ptlab.finetune_trainer import CTCTrainer
 from ptlab.finetune_weights import merged
 from ptlab.metrics import bootstrap
-from ptlab.models import SpeechModel, load_model
+from ptlab.models import SpeechModel, load_speech_model
 from ptlab.training_history import history_rows
 from ptlab.transcribe import Transcriber
 
@@ -64,7 +64,7 @@ def keep(
     state = trainer.state
     try:
         save(merged(trainer.model), learner, folder)
-        model = load_model(folder, device=settings.device, dtype="float32")
+        model = load_speech_model(folder, device=settings.device, dtype="float32")
         written = hypotheses(Transcriber(model), audit.select(validation, "validation"))
         references = audit.kept_of("validation").label.tolist()
         wer, cer = (bootstrap(references, written, metric=metric) for metric in ("wer", "cer"))

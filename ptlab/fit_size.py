@@ -116,7 +116,8 @@ def write_short(file: Path) -> None:
 
     graph = onnx.load(file)
     outside = (*graph.graph.input, *graph.graph.output, *graph.graph.initializer)
-    known, short = {x.name for x in outside} | {""}, {}
+    known = {x.name for x in outside} | {""}
+    short: dict[str, str] = {}
     for node in graph.graph.node:
         node.name = ""
         for names in (node.input, node.output):

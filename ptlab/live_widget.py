@@ -25,7 +25,7 @@ from ptlab.live_session import Captions, LiveTake, pcm_samples
 from ptlab.streaming import BufferedCTC, LocalAgreement, NaiveChunks, StreamingRecognizer
 
 if TYPE_CHECKING:
-    from ptlab.speech_model import SpeechModel
+    from ptlab.speech_model import CTCModel
     from ptlab.transcribe import Transcriber
 
 __all__ = ["LiveCaptions", "live_captions"]
@@ -104,7 +104,8 @@ class LiveCaptions(anywidget.AnyWidget):
             case {"kind": "start", "take": name, "sampling_rate": rate}:
                 self._start(name, int(rate))
             case {"kind": "audio", "take": self._name, "begin": begin, "pcm": pcm}:
-                self._take.accept(begin, pcm_samples(pcm))
+                if self._take is not None:
+                    self._take.accept(begin, pcm_samples(pcm))
             case {"kind": "stop", "take": self._name}:
                 self.stop()
             case {"kind": "failed", "reason": reason}:
@@ -138,7 +139,7 @@ class LiveCaptions(anywidget.AnyWidget):
 
 
 def live_captions(
-    model: str | os.PathLike | SpeechModel | Transcriber | None = None,
+    model: str | os.PathLike[str] | CTCModel | Transcriber | None = None,
     policy: BufferedCTC | LocalAgreement | NaiveChunks | None = None,
     **options: Any,
 ) -> LiveCaptions:

@@ -82,7 +82,7 @@ class Sensitivity:
 
 
 def sensitivity(
-    source: str | os.PathLike,
+    source: str | os.PathLike[str],
     clips: Corpus | None = None,
     *,
     method: str = "int8_dynamic",
@@ -123,7 +123,8 @@ def sensitivity(
     corpus = calibration_clips(clips)
     every = list(weight_groups(source))
     groups = weight_groups(source, operators_of(method, operators))
-    whole = Transcriber(load_onnx(source, device="cpu"))
+    graph = load_onnx(source, device="cpu")
+    whole = Transcriber(graph)
     standard, rows = heard(whole, corpus), {}
     before = _cer(whole, corpus, standard)
     with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +136,7 @@ def sensitivity(
             near = sum(map(likeness, standard, matrices), Likeness(0, 0, 0.0))
             rows[group] = {
                 "weights": groups[group],
-                "saved_mb": (whole.model.size_bytes - made.size_bytes) / 1e6,
+                "saved_mb": (graph.size_bytes - made.size_bytes) / 1e6,
                 "difference": near.difference,
                 "agreement": near.agreement,
                 "cer_change": _cer(small, corpus, matrices) - before,

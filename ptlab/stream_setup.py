@@ -15,7 +15,7 @@ from ptlab.stream_grid import Grid
 from ptlab.stream_policies import BufferedCTC, LocalAgreement, NaiveChunks
 
 if TYPE_CHECKING:
-    from ptlab.speech_model import SpeechModel
+    from ptlab.speech_model import CTCModel
     from ptlab.transcribe import Transcriber
 
 __all__ = ["StreamSetup"]
@@ -59,7 +59,7 @@ class StreamSetup:
             )
 
     @property
-    def model(self) -> SpeechModel:
+    def model(self) -> CTCModel:
         """The model of the transcriber."""
         return self.transcriber.model
 

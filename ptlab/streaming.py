@@ -33,7 +33,7 @@ from ptlab.stream_setup import StreamSetup
 from ptlab.transcribe import Transcriber, as_transcriber
 
 if TYPE_CHECKING:
-    from ptlab.speech_model import SpeechModel
+    from ptlab.speech_model import CTCModel
 
 __all__ = [
     "BufferedCTC",
@@ -81,7 +81,7 @@ class StreamingRecognizer:
 
     def __init__(
         self,
-        model: str | os.PathLike | SpeechModel | Transcriber | None = None,
+        model: str | os.PathLike[str] | CTCModel | Transcriber | None = None,
         policy: BufferedCTC | LocalAgreement | NaiveChunks | None = None,
         *,
         endpointing: Endpointing | None = None,
