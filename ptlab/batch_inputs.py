@@ -157,7 +157,8 @@ def _size(name: str) -> int:
 
 def _in_folder(folder: Path) -> tuple[list[str], list[str]]:
     """Sound files by name, and a note on what was left out. Hidden ones are (``._a.wav``)."""
-    found, others = [], Counter()
+    found: list[str] = []
+    others: Counter[str] = Counter()
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for file in sorted(f for f in files if not f.startswith(".")):
@@ -208,8 +209,8 @@ def _row(cell: Any, number: int) -> Source:
     if isinstance(cell, str | os.PathLike):
         return Source(os.fspath(cell), os.fspath(cell))
     path = cell.get("path") if isinstance(cell, Mapping) else None
-    named = isinstance(path, str | os.PathLike) and path
-    return Source(os.fspath(path) if named else f"row {number}", cell)
+    named = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
+    return Source(named or f"row {number}", cell)
 
 
 def _column(columns: list[str], given: str | None, usual: tuple[str, ...], where: str) -> str:

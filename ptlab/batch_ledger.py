@@ -54,7 +54,7 @@ class Ledger:
 
     def recall(self, number: int, name: str, digest: str | None) -> bool:
         """Count a file as done if the journal knows its content; whether it does."""
-        entry = self.journal.known.get(digest)
+        entry = None if digest is None else self.journal.known.get(digest)
         if entry is not None:
             self._resumed += digest in self._before
             self._note(number, name, entry)

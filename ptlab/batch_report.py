@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ptlab.errors import PtlabError
 from ptlab.file_result import STATUSES, FileResult
@@ -27,7 +27,6 @@ SUBTITLES: dict[str, Callable[[FileResult], str]] = {
     "vtt": lambda result: result.transcription().to_vtt(),
     "txt": lambda result: result.text + "\n",
 }
-_ESCAPED = {"encoding": "utf-8", "errors": "surrogateescape"}  # names that are not UTF-8 stay so
 
 
 class StoredResults(Sequence[FileResult]):
@@ -230,9 +229,10 @@ def _row(result: FileResult) -> dict[str, Any]:
     return {**row, "words": len(result.words), "downgrades": "; ".join(result.downgrades)}
 
 
-def _new(path: str | os.PathLike[str], **options: Any) -> Any:
+def _new(path: str | os.PathLike[str], newline: str | None = None) -> TextIO:
     try:
-        return open(path, "w", **_ESCAPED, **options)
+        # Names that are not UTF-8 stay so.
+        return open(path, "w", encoding="utf-8", errors="surrogateescape", newline=newline)
     except OSError as error:
         raise PtlabError(f"{path} cannot be written: {error.strerror}.") from error
 

@@ -200,14 +200,14 @@ def _stream(arguments: argparse.Namespace) -> int:
 
     policy = BufferedCTC(arguments.chunk, arguments.left, arguments.right)
     live = arguments.source == "-"
-    options = {} if live else {"clock": None}  # a file cannot be late
+    options: dict[str, Any] = {} if live else {"clock": None}  # a file cannot be late
     recognizer = StreamingRecognizer(arguments.model, policy, device=arguments.device, **options)
     if live:
-        packets, rate = pcm_packets(sys.stdin.buffer, arguments.rate), arguments.rate
+        events = recognizer.stream(pcm_packets(sys.stdin.buffer, arguments.rate), arguments.rate)
     else:
-        packets = SoundStream(arguments.source)
-        rate = packets.sampling_rate
-    show_captions(recognizer.stream(packets, rate), sys.stdout)
+        sound = SoundStream(arguments.source)
+        events = recognizer.stream(sound, sound.sampling_rate)
+    show_captions(events, sys.stdout)
     return 0
 
 

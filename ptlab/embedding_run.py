@@ -27,10 +27,10 @@ ROUND_BATCHES = 16  # mini-batches read ahead, among which clips alike in length
 
 @dataclass(frozen=True, eq=False)
 class _Clip:
-    """A recording: its digest, and what the encoder is given of it; None if that is not needed."""
+    """A recording: its digest, and what the encoder is given of it."""
 
     digest: str
-    piece: np.ndarray | None = None
+    piece: np.ndarray
 
 
 class EmbeddingRun:
@@ -52,17 +52,19 @@ class EmbeddingRun:
 
     def all(self, sources: Sources, sampling_rate: int | None, bar: Any) -> list[str]:
         """Embed what the store lacks; the digests of all recordings."""
-        digests, failures, waiting = [], [], []
+        digests: list[str] = []
+        failures: list[tuple[str, AudioError]] = []
+        waiting: list[_Clip] = []
         for number in range(sources.count):
             source = sources.get(number)
             try:
-                clip = self._clip(source, sampling_rate)
+                digest, clip = self._clip(source, sampling_rate)
             except AudioError as error:
                 failures.append((source.name, error))
                 bar.update()
                 continue
-            digests.append(clip.digest)
-            if clip.piece is None:
+            digests.append(digest)
+            if clip is None:
                 bar.update()
                 continue
             waiting.append(clip)
@@ -74,11 +76,11 @@ class EmbeddingRun:
             raise _failure(failures)
         return digests
 
-    def _clip(self, source: Source, sampling_rate: int | None) -> _Clip:
-        """A recording that is read, or the digest alone if its embedding is there or under way."""
+    def _clip(self, source: Source, sampling_rate: int | None) -> tuple[str, _Clip | None]:
+        """The digest of a recording; what is read of it unless its embedding is under way."""
         content, digest = readable(source.content, sampling_rate)
         if digest in self.begun or self.store.read(digest) is not None:
-            return _Clip(digest)
+            return digest, None
         model = self.reader.model
         audio = load_audio(content, target_rate=model.sampling_rate)
         if not self.reader.model_frames(len(audio)):
@@ -88,7 +90,7 @@ class EmbeddingRun:
                 "too_short",
             )
         self.begun.add(digest)
-        return _Clip(digest, self.reader.prepared(audio.waveform))
+        return digest, _Clip(digest, self.reader.prepared(audio.waveform))
 
     def _embed(self, clips: list[_Clip], bar: Any) -> None:
         short = [clip for clip in clips if len(clip.piece) <= self.longest]

@@ -77,7 +77,7 @@ class DiskStore:
             raise DataError(
                 f"The folder of embeddings {folder} cannot be made: {error.strerror}. Give another."
             ) from error
-        self._places = [(self._folder, slice(None))]
+        self._places: list[tuple[Path, slice | list[int]]] = [(self._folder, slice(None))]
         for other in sorted(self._folder.parent.iterdir()):
             names = other.name.split("_")
             if other != self._folder and {str(layer) for layer in layers} <= set(names):

@@ -39,7 +39,7 @@ def pooled_size(hidden: int, pool: str | None) -> int:
     >>> pooled_size(1024, "mean"), pooled_size(1024, "mean_std"), pooled_size(1024, None)
     (1024, 2048, 1024)
     """
-    return hidden * POOLS.get(pool, 1)
+    return hidden * (1 if pool is None else POOLS[pool])
 
 
 def pool_frames(pieces: Iterable[np.ndarray], pool: str) -> np.ndarray:
@@ -77,12 +77,12 @@ def pool_frames(pieces: Iterable[np.ndarray], pool: str) -> np.ndarray:
 def _moments(pieces: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation in one pass (Chan, Golub and LeVeque 1983, "Algorithms for Computing the
     Sample Variance"), as a difference of sums of squares would lose digits."""
-    count, mean, squares = 0, 0.0, 0.0
+    count, mean, squares = 0, np.zeros(()), np.zeros(())
     for piece in pieces:
         added = piece.shape[1]
         ours = piece.mean(axis=1, dtype=np.float64)
-        squares += ((piece - ours[:, None]) ** 2).sum(axis=1)
-        squares += (ours - mean) ** 2 * (count * added / (count + added))
-        mean += (ours - mean) * (added / (count + added))
+        squares = squares + ((piece - ours[:, None]) ** 2).sum(axis=1)
+        squares = squares + (ours - mean) ** 2 * (count * added / (count + added))
+        mean = mean + (ours - mean) * (added / (count + added))
         count += added
     return mean, np.sqrt(squares / count)

@@ -98,7 +98,11 @@ def transcribe_files_ray(
     >>> report = ptlab.transcribe_files_ray("interviews", workers=4)  # doctest: +SKIP
     """
     jobs = JOBS if jobs is None else jobs
-    positive = {"workers": workers, "files_per_task": files_per_task, "jobs": jobs}
+    positive: dict[str, float] = {
+        "workers": workers,
+        "files_per_task": files_per_task,
+        "jobs": jobs,
+    }
     if batch_s is not None:
         positive["batch_s"] = batch_s
     for option, number in {**positive, "cpus": cpus, "gpus": gpus}.items():
@@ -106,7 +110,7 @@ def transcribe_files_ray(
             raise PtlabError(f"{option}={number} is too low.")
     ray, start, interrupted = _ray(), time.perf_counter(), False
     sources = find_sources(inputs, column)
-    options = {
+    options: dict[str, Any] = {
         "model": default_model() if model is None else model,
         "window_s": window_s,
         "overlap_s": overlap_s,
@@ -145,7 +149,8 @@ def transcribe_files_ray(
 
 def _unknown(ledger: Ledger, jobs: int) -> list[int]:
     """Numbers of the files that must be heard: neither in the journal nor there twice."""
-    todo, first = [], {}
+    todo: list[int] = []
+    first: dict[str, int] = {}
 
     def begin(number: int) -> tuple[str, str | None]:
         source = ledger.source(number)

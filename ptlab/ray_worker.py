@@ -66,7 +66,8 @@ class RayTranscriber:
         self.transcriber = as_transcriber(
             model, window_s=window_s, overlap_s=overlap_s, device=device, dtype=dtype
         )
-        self.column, self.options = column, {"batch_s": batch_s, "jobs": jobs, "progress": False}
+        self.column = column
+        self.options: dict[str, Any] = {"batch_s": batch_s, "jobs": jobs, "progress": False}
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The batch with four columns more; ``result`` is `FileResult.to_dict` as JSON."""
@@ -99,7 +100,7 @@ class Begun:
     [1, 0]
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._times: Counter[int] = Counter()
 
     def times(self, numbers: list[int]) -> list[int]:
@@ -153,7 +154,7 @@ class Worker:
         for number, source, result in zip(numbers, sources, report, strict=True):
             result = replace(result, path=source.name)
             yield {"number": number, "result": result.to_dict(), **about}
-            about = {"downgrades": [], "notes": []}  # once is enough
+            about = {"downgrades": (), "notes": ()}  # once is enough
         self._tell("end", numbers)
 
     def _tell(self, method: str, numbers: list[int]) -> Any:
