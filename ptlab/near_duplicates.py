@@ -66,9 +66,10 @@ def near_duplicates(sounds: Sequence[Any], alike: float = ALIKE) -> np.ndarray:
 def _picture(audio: Audio) -> np.ndarray:
     """Log-mel spectrogram (bands, frames), of norm one, bands centred."""
     import librosa
+    from librosa.effects import trim
 
     rate, hop = audio.sampling_rate, round(HOP_S * audio.sampling_rate)
-    wave, _ = librosa.effects.trim(audio.waveform, top_db=SILENCE_DB)
+    wave, _ = trim(audio.waveform, top_db=SILENCE_DB)
     wave = wave / max(1e-9, float(np.abs(wave).max()))
     mel = librosa.feature.melspectrogram(
         y=wave, sr=rate, n_fft=2 * hop, hop_length=hop, n_mels=BANDS, fmax=min(4000, rate / 2)

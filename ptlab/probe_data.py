@@ -148,7 +148,7 @@ def load_labelled_folder(folder: str | os.PathLike[str], pattern: str = _BY_FOLD
             f"{len(odd)} of {len(paths)} recordings in {root} do not match {pattern!r}, the first "
             f"is {odd[0]!r}. Move them away, or give another pattern."
         )
-    frame = pd.DataFrame([match.groupdict() for match in matches])
+    frame = pd.DataFrame([match.groupdict() for match in matches if match])
     frame = frame.dropna(axis="columns", how="all").assign(
         path=paths, file=[str(root.resolve() / path) for path in paths], text=""
     )

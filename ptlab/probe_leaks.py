@@ -176,8 +176,8 @@ class _Check:
         fall = compare_guesses(
             self.y, with_leak, without, self._clusters(values), self.classes, **self.options
         )
-        scores = [self._scores(g, values) for g in (with_leak, without)]
-        return Leak(name, share, tells, *scores, fall)
+        opened, shut = (self._scores(g, values) for g in (with_leak, without))
+        return Leak(name, share, tells, opened, shut, fall)
 
     def _guess(self, folds: Folds) -> np.ndarray:
         seed = self.options["seed"]
@@ -224,7 +224,7 @@ def _line(leak: Leak) -> str:
         f"{leak.name}: {leak.verdict}; {leak.shared:.0%} of tested clips share it, and alone it "
         f"gives macro-F1 {leak.tells.macro_f1}"
     )
-    if leak.fall is None:
+    if leak.open is None or leak.closed is None:
         return f"{head}. {leak.note}".rstrip(". ") + "."
     both = f"{leak.open.macro_f1.value:.1%} open, {leak.closed.macro_f1.value:.1%} closed"
     return f"{head}; probe {both}: {leak.fall}."

@@ -149,7 +149,7 @@ class LayerSweep:
 
 
 def _cells(scores: Scores) -> dict[str, float]:
-    cells = {}
+    cells: dict[str, float] = {}
     for metric in METRICS:
         interval: Interval = getattr(scores, metric)
         cells |= {metric: interval.value, f"{metric}_low": interval.low}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -49,9 +50,9 @@ class Scores:
 
 
 def score_guesses(
-    y: Sequence[int],
-    guesses: Sequence[int],
-    groups: Sequence[int],
+    y: Sequence[int] | np.ndarray,
+    guesses: Sequence[int] | np.ndarray,
+    groups: Sequence[Any] | np.ndarray,
     classes: int,
     *,
     n_resamples: int = 1000,
@@ -79,17 +80,17 @@ def score_guesses(
     """
     cells = _by_group(y, guesses, groups, classes)
     whole, draws = _measures(cells.sum(axis=0)), _measures(_resampled(cells, n_resamples, seed))
-    intervals = [
-        Interval(float(whole[name]), *middle(draws[name], level), level) for name in METRICS
-    ]
-    return Scores(*intervals, cells.sum(axis=0).astype(int))
+    intervals = {
+        name: Interval(float(whole[name]), *middle(draws[name], level), level) for name in METRICS
+    }
+    return Scores(**intervals, confusion=cells.sum(axis=0).astype(int))
 
 
 def compare_guesses(
-    y: Sequence[int],
-    first: Sequence[int],
-    second: Sequence[int],
-    groups: Sequence[int],
+    y: Sequence[int] | np.ndarray,
+    first: Sequence[int] | np.ndarray,
+    second: Sequence[int] | np.ndarray,
+    groups: Sequence[Any] | np.ndarray,
     classes: int,
     *,
     metric: str = "macro_f1",
@@ -111,7 +112,10 @@ def compare_guesses(
 
 
 def _by_group(
-    y: Sequence[int], guesses: Sequence[int], groups: Sequence[int], classes: int
+    y: Sequence[int] | np.ndarray,
+    guesses: Sequence[int] | np.ndarray,
+    groups: Sequence[Any] | np.ndarray,
+    classes: int,
 ) -> np.ndarray:
     """Confusion matrix of each group, (groups, classes, classes)."""
     number = np.unique(np.asarray(groups), return_inverse=True)[1].ravel()

@@ -133,7 +133,7 @@ def probe(
     ['probe', 'majority', 'duration', 'loudness', 'MFCC', 'random weights', 'shuffled labels']
     """
     study = _study(X, y, groups, controls, without, make_classifier(classifier, C), folds, seed)
-    options = {"n_resamples": n_resamples, "level": level}
+    options: dict[str, Any] = {"n_resamples": n_resamples, "level": level}
     found = study.guess(study.features)
     others = {"majority": majority_guesses(study.y, study.folds)}
     others |= {name: study.guess(f).guesses for name, f in study.controls.items()}
@@ -203,7 +203,7 @@ def layer_sweep(
     ('duration', 'loudness', 'MFCC', 'random weights')
     """
     study = _study(X, y, groups, controls, without, make_classifier(classifier, C), folds, seed)
-    options = {"n_resamples": n_resamples, "level": level}
+    options: dict[str, Any] = {"n_resamples": n_resamples, "level": level}
 
     def of_layers(features: np.ndarray, names: Sequence[Any]) -> dict[Any, Scores]:
         return {
@@ -354,12 +354,12 @@ def _score_of(study: _Study, y: np.ndarray) -> Scores:
 
 def _pooled(shuffled: Sequence[Scores], level: float) -> Scores:
     """Mean over the label sets, and the middle of their values."""
-    intervals = []
+    intervals = {}
     for metric in METRICS:
         values = [getattr(scores, metric).value for scores in shuffled]
-        ends = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-        intervals.append(Interval(float(np.mean(values)), *map(float, ends), level))
-    return Scores(*intervals, sum(scores.confusion for scores in shuffled))
+        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+        intervals[metric] = Interval(float(np.mean(values)), float(low), float(high), level)
+    return Scores(**intervals, confusion=np.sum([s.confusion for s in shuffled], axis=0))
 
 
 def _smaller(study: _Study, size: int, seed: int) -> Folds:

@@ -188,14 +188,17 @@ def verify(
         if weights[trials.same].any() and weights[~trials.same].any():
             drawn_eer.append(curve.equal_error_rate(weights)[0])
             drawn_misses.append(curve.misses(weights))
-    ends = np.array([middle(np.array(column), level) for column in zip(*drawn_misses, strict=True)])
+    columns = zip(*drawn_misses, strict=True)
+    low, high = np.array([middle(np.array(column), level) for column in columns]).T
     interval = Interval(eer, *middle(np.array(drawn_eer), level), level)
     return Verification(
-        interval, threshold, trials, scores, FALSE_ALARMS, misses, *ends.T, len(names)
+        interval, threshold, trials, scores, FALSE_ALARMS, misses, low, high, len(names)
     )
 
 
-def equal_error_rate(scores: Sequence[float], same: Sequence[bool]) -> float:
+def equal_error_rate(
+    scores: Sequence[float] | np.ndarray, same: Sequence[bool] | np.ndarray
+) -> float:
     """Where misses and false alarms are equally frequent, on the line between two thresholds.
 
     Examples
