@@ -40,7 +40,7 @@ _SIGNS = (  # first bytes of what people give by mistake, and what to say to the
 )
 
 
-def decode_file(path: str | os.PathLike) -> tuple[np.ndarray, int]:
+def decode_file(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
     """Samples (samples, channels) float32 and rate in Hz of a sound file.
 
     Raises
@@ -78,7 +78,7 @@ def decode_bytes(content: bytes) -> tuple[np.ndarray, int]:
 
 
 @contextmanager
-def open_file(path: str | os.PathLike) -> Iterator[tuple[soundfile.SoundFile, str]]:
+def open_file(path: str | os.PathLike[str]) -> Iterator[tuple[soundfile.SoundFile, str]]:
     """A sound file, open to be read, and its name for messages.
 
     Raises

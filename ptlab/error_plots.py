@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt  # noqa: F401 (for the examples)
 import numpy as np
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from ptlab.errors import PtlabError
 from ptlab.figures import LABEL_PT, WIDTH_IN, axes_or_new, axes_width_in, text_width_pt
@@ -105,7 +106,7 @@ def plot_confusions(
     pairs = zip(frame.reference, frame.hypothesis, strict=True)
     ax.set_yticks(range(len(frame)), [f"{_shown(r)} → {_shown(h)}" for r, h in pairs])
     ax.invert_yaxis()
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     ax.set(xlabel="Number of times", ylabel="Said → recognised")
     ax.set_title("Most frequent errors" if title is None else title, pad=26 if kinds else 6)
     _legend_of_kinds(ax, [k for k in _HATCHES if k in kinds])
@@ -198,8 +199,9 @@ def plot_intervals(
     ['native', 'foreign']
     >>> plt.close(ax.figure)
     """
-    columns = [list(c) for c in (labels, values, lows, highs)]
-    sizes = [len(c) for c in columns]
+    names = [str(label) for label in labels]
+    middle, low, high = (np.array(list(c), float) for c in (values, lows, highs))
+    sizes = [len(names), len(middle), len(low), len(high)]
     if len(set(sizes)) > 1 or not sizes[0]:
         raise PtlabError(
             f"{sizes[0]} labels, {sizes[1]} values, {sizes[2]} lows and {sizes[3]} highs; give as "
@@ -207,12 +209,12 @@ def plot_intervals(
         )
     ax = axes_or_new(ax, 1.2 + 0.3 * max(sizes[0], 3))
     rows = range(sizes[0])
-    ax.hlines(rows, columns[2], columns[3], color="black", linewidth=1.2)
-    ax.plot(columns[2], rows, "k|", columns[3], rows, "k|", markersize=8)
-    ax.plot(columns[1], rows, "ko", markersize=5)
-    ax.set_yticks(rows, [str(x) for x in columns[0]])
+    ax.hlines(rows, low, high, color="black", linewidth=1.2)
+    ax.plot(low, rows, "k|", high, rows, "k|", markersize=8)
+    ax.plot(middle, rows, "ko", markersize=5)
+    ax.set_yticks(rows, names)
     ax.set(ylim=(sizes[0] - 0.5, -0.5), xlabel=xlabel)
-    ax.set_xlim(left=0 if min(columns[2]) >= 0 else None)
+    ax.set_xlim(left=0 if low.min() >= 0 else None)
     ax.grid(axis="x", color="0.85", linewidth=0.6)
     ax.set_title("Values with their intervals" if title is None else title)
     return ax

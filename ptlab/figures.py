@@ -44,7 +44,7 @@ def axes_or_new(ax: Axes | None, height_in: float, width_in: float = WIDTH_IN) -
 
 def axes_width_in(ax: Axes) -> float:
     """Width of the axes in inches."""
-    return ax.get_position().width * ax.figure.get_figwidth()
+    return ax.bbox.width / ax.figure.dpi
 
 
 def text_width_pt(text: str) -> float:

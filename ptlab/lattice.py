@@ -77,7 +77,7 @@ def forward_log_prob(log_probs: np.ndarray, tokens: Sequence[int], blank: int = 
     return float(np.logaddexp.reduce(alpha[-2:]))
 
 
-def align(log_probs: np.ndarray, tokens: Sequence[int], blank: int = 0) -> Alignment:
+def align(log_probs: np.ndarray, tokens: Sequence[int] | np.ndarray, blank: int = 0) -> Alignment:
     """Viterbi: the best path of ``tokens`` through the frames.
 
     Time is proportional to frames times tokens; memory is one byte for each pair of a frame and
@@ -146,7 +146,9 @@ def _spans(path: np.ndarray, count: int) -> tuple[tuple[int, int], ...]:
     return tuple((int(a), int(b)) for a, b in zip(starts, ends, strict=True))
 
 
-def _states(tokens: Sequence[int], blank: int, vocab: int) -> tuple[np.ndarray, np.ndarray]:
+def _states(
+    tokens: Sequence[int] | np.ndarray, blank: int, vocab: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Blank, token, blank, token ... blank; and which states may be reached over a blank."""
     tokens = np.asarray(tokens, dtype=np.int64)
     if (tokens == blank).any():

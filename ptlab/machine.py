@@ -86,7 +86,7 @@ def parse_cpuinfo(text: str) -> tuple[str, set[str]]:
     """
     found = dict(re.findall(r"^(model name|flags|Features)\s*:\s*(.*)$", text, re.M))
     name = found.get("model name") or platform.machine()
-    flags = found.get("flags", found.get("Features", "")).split()
+    flags = (found.get("flags") or found.get("Features") or "").split()
     return re.sub(r"\((?:R|TM)\)| +(?= )", "", name).strip(), set(flags)
 
 

@@ -32,7 +32,8 @@ _STYLE = """
 .ptlab-map path { stroke: #000; cursor: pointer; }
 .ptlab-map path.chosen { stroke: #c00; stroke-width: 2.5; }
 .ptlab-map path:focus { outline: 2px solid #000; outline-offset: 2px; }
-.ptlab-map ul { display: flex; flex-wrap: wrap; gap: 0 1em; list-style: none; padding: 0; margin: 0; }
+.ptlab-map ul { display: flex; flex-wrap: wrap; gap: 0 1em; list-style: none;
+  padding: 0; margin: 0; }
 .ptlab-map li svg { display: inline-block; width: 1.1em; margin-right: 0.3em; border: none;
   vertical-align: middle; }
 .ptlab-map audio { height: 2.2em; }

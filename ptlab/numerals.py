@@ -111,7 +111,7 @@ def _ordinal(number: int, sign: str | None, language: str) -> str:
     return " ".join(re.sub("o$", "a", word) for word in spelled.split())
 
 
-def _with_unit(match: re.Match, language: str) -> str:
+def _with_unit(match: re.Match[str], language: str) -> str:
     sign = match[2].lower().replace(" ", "").replace("º", "°")
     unit = _UNITS[sign][match[1] != "1"]
     if language == "pt":
@@ -119,7 +119,7 @@ def _with_unit(match: re.Match, language: str) -> str:
     return f"{match[1]} {unit}"
 
 
-def _money(match: re.Match, language: str) -> str:
+def _money(match: re.Match[str], language: str) -> str:
     sign, amount, scale = match.group(1, 2, 3) if match[1] else match.group(6, 4, 5)
     names, cents = _CURRENCY[sign.lower()]
     if scale:
@@ -135,7 +135,7 @@ def _money(match: re.Match, language: str) -> str:
     return f"{spelled} e {_integer(str(small), language)} {cents[small != 1]}"
 
 
-def _clock(match: re.Match, language: str) -> str:
+def _clock(match: re.Match[str], language: str) -> str:
     hours, minutes = int(match[1]), int(match[2] or match[3] or 0)
     spelled = _feminine(_integer(str(hours), language))
     spelled += " hora" if hours == 1 else " horas"

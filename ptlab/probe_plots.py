@@ -286,8 +286,8 @@ def plot_map(
         of_label = points[labels == name]
         shade = str(0.75 * (number % 4) / 3)
         ax.scatter(
-            *of_label.T, s=26, marker=_MARKERS[number % len(_MARKERS)], color=shade,
-            edgecolors="black", linewidths=0.4, label=str(name),
+            of_label[:, 0], of_label[:, 1], s=26, marker=_MARKERS[number % len(_MARKERS)],
+            color=shade, edgecolors="black", linewidths=0.4, label=str(name),
         )  # fmt: skip
         if len(names) > _NAMED:
             ax.annotate(

@@ -17,6 +17,7 @@ import numpy as np
 from ptlab.errors import PtlabError
 from ptlab.hearing import Hearing
 from ptlab.stream_events import Commit, Final, Partial, joined
+from ptlab.stream_policies import Memory
 from ptlab.stream_refinement import changes, refined
 from ptlab.stream_setup import StreamSetup
 from ptlab.stream_text import StreamText
@@ -82,7 +83,8 @@ class Stream:
         self._chunk = max(1, int(self._grid.frames_in(policy.chunk_s)))
         self._left = self._grid.frames_in(policy.left_s)
         self._hearing = Hearing(setup)
-        self._text, self._memory = StreamText(setup.transcriber, self._grid), []
+        self._text = StreamText(setup.transcriber, self._grid)
+        self._memory: Memory = []
         self._owed: tuple[Word, ...] = ()  # settled, but not told yet
         self._closed = False  # whether the last step was made
         self._shown: tuple[str, int] = ("", 0)
@@ -229,7 +231,8 @@ class Stream:
         return self._text.settle()
 
     def _told(self, words: tuple[Word, ...]) -> list[Event]:
-        at, events = (self.position_s, self._now()), []
+        at = (self.position_s, self._now())
+        events: list[Event] = []
         if words:
             events.append(Commit(words, self.utterance, *at))
         partial = self.result

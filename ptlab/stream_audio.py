@@ -94,7 +94,8 @@ class SampleWindow:
 
     def __init__(self) -> None:
         self.start = self.end = 0
-        self._held, self._new = np.zeros(0, np.float32), []
+        self._held = np.zeros(0, np.float32)
+        self._new: list[np.ndarray] = []
 
     def add(self, samples: np.ndarray) -> None:
         """Put samples at the end."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import matplotlib.pyplot as plt  # noqa: F401 (for the examples)
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.typing import LineStyleType
 
     from ptlab.speech_stream import Event
     from ptlab.stream_log import StreamLog
@@ -32,7 +33,7 @@ MARKERS = "osD^vPX*"
 SIDES = (((5, 5), "left"), ((-6, 5), "right"), ((-6, -12), "right"), ((5, -12), "left"))
 LETTER_IN = 0.075  # width of a letter of a label, about
 # How a word is drawn: face, edge, line style, letters.
-_DRESS = {
+_DRESS: dict[str, tuple[str, str, LineStyleType, dict[str, Any]]] = {
     "tentative": ("white", "0.3", ":", {"style": "italic", "color": "0.25"}),
     "committed": ("0.8", "black", "-", {}),
     "refined": ("0.35", "black", "-", {"color": "white", "weight": "bold"}),

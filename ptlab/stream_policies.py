@@ -17,8 +17,9 @@ from ptlab.edits import common_beginning
 from ptlab.errors import PtlabError
 from ptlab.stream_grid import Grid, Spelling
 
-__all__ = ["BufferedCTC", "LocalAgreement", "NaiveChunks"]
+__all__ = ["BufferedCTC", "LocalAgreement", "Memory", "NaiveChunks"]
 
+Memory = list[list[tuple[int, ...]]]  # readings, each the tokens of its words
 PAUSE_S = 0.6  # without a letter: the word is whole even where no delimiter was written
 
 
@@ -53,7 +54,7 @@ class BufferedCTC:
     def __post_init__(self) -> None:
         _check(self)
 
-    def settle(self, rows: np.ndarray, spelling: Spelling, grid: Grid, memory: list) -> int:
+    def settle(self, rows: np.ndarray, spelling: Spelling, grid: Grid, memory: Memory) -> int:
         """All frames but those of the right context."""
         return len(rows) - int(min(len(rows), grid.frames_in(self.right_s)))
 
@@ -96,7 +97,7 @@ class LocalAgreement:
         if self.n < 1:
             raise PtlabError(f"n={self.n}; LocalAgreement needs 1 reading or more, 2 is usual.")
 
-    def settle(self, rows: np.ndarray, spelling: Spelling, grid: Grid, memory: list) -> int:
+    def settle(self, rows: np.ndarray, spelling: Spelling, grid: Grid, memory: Memory) -> int:
         """The frames of the words that agree; without words all frames but the last."""
         words = _whole_words(rows, spelling, grid)
         reading = [letters for letters, _ in words]
@@ -133,7 +134,7 @@ class NaiveChunks:
     def __post_init__(self) -> None:
         _check(self)
 
-    def settle(self, rows: np.ndarray, spelling: Spelling, grid: Grid, memory: list) -> int:
+    def settle(self, rows: np.ndarray, spelling: Spelling, grid: Grid, memory: Memory) -> int:
         """All of them."""
         return len(rows)
 

@@ -24,7 +24,8 @@ class LiveProgress(TrainerCallback):
     """
 
     def __init__(self, show: bool = True):
-        self.show, self._bar, self._figure, self._drawn = show, None, None, 0.0
+        self.show, self._figure, self._drawn = show, None, 0.0
+        self._bar: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         from tqdm.auto import tqdm
@@ -58,7 +59,7 @@ class LiveProgress(TrainerCallback):
             return
         from IPython.display import display
 
-        figure = plot_training(rows)[0].figure
+        figure: Any = plot_training(rows)[0].figure
         if self._figure is None:
             self._figure = display(figure, display_id=True)
         else:
