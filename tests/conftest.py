@@ -7,6 +7,7 @@ import os
 import signal
 from pathlib import Path
 
+import no_network
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -23,6 +24,7 @@ TIERS = {
     "slow": "full-size architecture (6 GB of memory, minutes): run `pytest -m slow`",
     "network": "needs the Hugging Face Hub and 1.3 GB: run `pytest -m network`",
     "browser": "drives a headless Chromium: `apt install chromium`, then run `make browser`",
+    "colab": "makes an environment of 5 GB, runs all notebooks in it: run `make colab`",
     "notebook": "runs whole notebooks: run `pytest -m notebook tests/test_notebooks.py`",
 }
 
@@ -45,6 +47,10 @@ RAW = {
     "do_stable_layer_norm": True,
     "conv_bias": True,
 }
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(no_network)  # for the doctests too, which are in another folder
 
 
 def pytest_collection_modifyitems(config, items):
