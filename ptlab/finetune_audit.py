@@ -1,4 +1,14 @@
-"""Look at the data before a model is trained on it: what will be dropped, why, and what leaks."""
+"""Look at the data before a model is trained on it: what will be dropped, why, and what leaks.
+
+>>> import ptlab
+>>> train, dev = ptlab.load_corpus("train"), ptlab.load_corpus("dev")
+>>> audit = ptlab.audit_data({
+...     "train": train.filter(speaker="pf_dora", domain="travel"),
+...     "validation": dev.filter(speaker="pm_santa", domain="travel"),
+... })
+>>> len(audit.dropped), audit.shared_speakers
+(0, ())
+"""
 
 from __future__ import annotations
 

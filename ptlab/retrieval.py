@@ -1,4 +1,14 @@
-"""Which clips and which voices are nearest to a clip, by the cosine of their vectors."""
+"""Which clips and which voices are nearest to a clip, by the cosine of their vectors.
+
+>>> import ptlab
+>>> voices = ["pm_alex", "af_bella", "jm_kumo"]
+>>> clips = ptlab.load_corpus("test").filter(speaker=voices).frame.groupby("speaker").head(4)
+>>> vectors = ptlab.embed(clips.file.tolist(), "mini", layers=[2], pool="mean").matrix(2)
+>>> ptlab.nearest_voices(vectors, query=0, voices=clips.speaker, count=1).voice.item()
+'pm_alex'
+>>> clips.speaker.iloc[0]  # who it was; the clip itself is not among those it is compared with
+'pm_alex'
+"""
 
 from __future__ import annotations
 

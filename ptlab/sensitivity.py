@@ -1,4 +1,16 @@
-"""Which part of a network suffers most from small weights? One part at a time says so."""
+"""Which part of a network suffers most from small weights? One part at a time says so.
+
+>>> import pandas as pd
+>>> import ptlab
+>>> found = ptlab.sensitivity("runs/onnx")  # doctest: +SKIP
+
+It prints a row a group of weights; of two such rows:
+
+>>> rows = {"saved_mb": [2.0, 1.0], "difference": [0.1, 0.4]}
+>>> found = ptlab.Sensitivity("int8_dynamic", pd.DataFrame(rows, ["layer 0", "layer 5"]), 32)
+>>> found.worst(budget_mb=1.5)  # what to leave alone: ptlab.quantize(..., exclude=["layer 5"])
+['layer 5']
+"""
 
 from __future__ import annotations
 
