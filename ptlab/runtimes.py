@@ -7,7 +7,8 @@
 >>> bool(costs.speeds.rtf.item() > 0)  # seconds of work for a second of sound
 True
 
-Of clips that have texts, `ptlab.compare_runtimes` says besides whether a smaller form writes as well.
+Of clips that have texts, `ptlab.compare_runtimes` says besides whether a smaller form writes as
+well.
 """
 
 from __future__ import annotations
