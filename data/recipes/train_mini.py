@@ -343,10 +343,13 @@ def refresh(clips: list, args: argparse.Namespace) -> None:
 
 
 def read_speech(folders: list[Path]) -> list:
-    """Clips of folders of ``make_speech.py``, or of the corpus's train split."""
+    """Clips of folders of ``make_speech.py``, or of the corpus's train split.
+
+    A folder that is named twice is decoded once; its clips are then drawn twice as often.
+    """
     corpora = [f for f in folders if (f / "metadata.csv").exists()]
-    parts = [c for f in folders if f not in corpora for c in read_folder(f)]
-    return parts + [c for f in corpora for c in read_corpus(f)]
+    found = {f: read_corpus(f) if f in corpora else read_folder(f) for f in dict.fromkeys(folders)}
+    return [clip for f in folders for clip in found[f]]
 
 
 def save(path: Path, both, average, muon, adam, step: int, gone_s: float, audio_s: float) -> None:
@@ -384,7 +387,7 @@ def resume(out: Path, both: nn.Module, average: nn.Module) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("speech", nargs="+", type=Path, help="folders of make_speech.py")
+    parser.add_argument("speech", nargs="+", type=Path, help="named twice: drawn twice as often")
     parser.add_argument("--more", nargs="*", type=Path, default=[], help="folders used less often")
     parser.add_argument("--more-share", type=float, default=0.2, help="of the examples")
     parser.add_argument("--joined", type=float, default=0.0, help="share: clips in a row, cut")
