@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -25,6 +25,7 @@ __all__ = ["decode_bytes", "decode_file", "open_bytes", "open_file", "read_block
 logger = logging.getLogger("ptlab")
 
 BLOCK_FRAMES = 2**21  # read at once: a header may promise more than there is, or than fits
+_ORDERS: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"FORM": "big"}
 _UNKNOWN_SIZE = 0x7FFF_0000
 
 _READABLE = "WAV, FLAC, OGG, Opus, MP3 and AIFF are read at once; M4A, WebM and video with ffmpeg"
@@ -186,8 +187,8 @@ def _require_whole(head: bytes, size: int, name: str) -> None:
 
     Programs that write into a pipe cannot know the size and put a number near 2 ** 31 or 2 ** 32.
     """
-    order = {b"RIFF": "little", b"FORM": "big"}.get(head[:4])
-    promised = int.from_bytes(head[4:8], order) + 8 if order else 0  # type: ignore[arg-type]
+    order = _ORDERS.get(head[:4])
+    promised = int.from_bytes(head[4:8], order) + 8 if order else 0
     if size + 8 < promised < _UNKNOWN_SIZE:  # some programs count the eight bytes of the head too
         raise AudioError(
             f"{name} is cut short: it has {size:,} of {promised:,} bytes. Copy, download or "
