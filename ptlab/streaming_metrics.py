@@ -79,7 +79,8 @@ class StreamingMetrics:
     final : Spread
         From the true end of an utterance's last word to its `Final`.
     laal_s : float
-        Length-adaptive average lagging of the committed words, mean over the recordings.
+        Length-adaptive average lagging of the committed words, mean over the recordings in which
+        there are any.
     erasure : float
         Normalised erasure: words taken back, with all after them, for each word of the final.
     unstable : float
@@ -168,7 +169,7 @@ def streaming_metrics(
         first_partial=Spread.of([s for pair in pairs for s in _first_partial(*pair)]),
         commit=Spread.of([s for pair in pairs for s in _commit_latencies(*pair)]),
         final=Spread.of([s for pair in pairs for s in _final_latencies(*pair)]),
-        laal_s=float(np.mean([_laal_of(*pair) for pair in pairs])),
+        laal_s=_mean([_laal_of(*pair) for pair in pairs]),
         erasure=_per_word(logs, _erased),
         unstable=_per_word(logs, _changed),
         rtf=sum(s.compute_s for s in steps) / max(1e-9, sum(log.duration_s for log in logs)),
@@ -178,10 +179,12 @@ def streaming_metrics(
 
 
 def laal(delays_s: Sequence[float], duration_s: float, reference_words: int) -> float:
-    """Length-adaptive average lagging of words that came at ``delays_s`` (equation 3 of Papi).
+    """Length-adaptive average lagging (Papi et al.) of words that came at ``delays_s``.
 
-    An ideal system would give the words evenly over the duration; this is how far behind it the
-    words are, on average, up to the first that came when all had been heard.
+    An ideal system would give the words evenly over the duration T; this is how far behind it the
+    words are, on average, up to the first that came when all had been heard:
+    ``mean(delay_i - (i - 1) * T / max(words, reference_words))`` over i = 1 ... tau, where tau is
+    the first i with ``delay_i >= T``. NaN without words.
 
     Examples
     --------
@@ -235,6 +238,12 @@ def _erased(before: list[str], after: list[str]) -> int:
 def _changed(before: list[str], after: list[str]) -> int:
     edits = align_words(" ".join(before), " ".join(after))
     return sum(edit.op in "SD" for edit in edits)
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Of those that are numbers; NaN of none."""
+    found = [value for value in values if not np.isnan(value)]
+    return float(np.mean(found)) if found else float("nan")
 
 
 def _first_partial(log: StreamLog, reference: pd.DataFrame) -> list[float]:

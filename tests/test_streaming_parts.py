@@ -218,6 +218,14 @@ def test_a_text_that_only_grows_erases_nothing(letters):
     assert normalized_erasure([" ".join(letters[:n]) for n in range(len(letters) + 1)]) == 0
 
 
+def test_a_recording_without_a_word_has_no_lagging_and_spoils_no_mean():
+    truth = pd.DataFrame({"text": ["a"], "start_s": [0.0], "end_s": [0.5]})
+    said = StreamLog((Commit((Word("a", 0, 0.5, 1),), 0, 1.0, 1.0),), (), 2.0, "audio")
+    silent = StreamLog((), (), 2.0, "audio")
+    found = streaming_metrics([silent, said], [truth, truth], ["", "a"])
+    assert found.laal_s == pytest.approx(1.0)
+
+
 def test_each_log_needs_its_reference():
     with pytest.raises(PtlabError, match="1 logs, 2 references and 1 offline texts"):
         streaming_metrics([StreamLog((), (), 1.0, "audio")], [pd.DataFrame()] * 2, ["a"])

@@ -11,10 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ptlab.stream_events import Commit, Final, Partial
 from ptlab.stream_log import Step, StreamLog
-from ptlab.streaming_metrics import streaming_metrics
+from ptlab.streaming_metrics import laal, streaming_metrics
 from ptlab.transcription import Word
 
 REASON = "to compare with it: pip install OmniSTEval simulstream"
@@ -54,22 +56,54 @@ def ours(logs):
     return streaming_metrics(logs, [TRUTH] * len(logs), [" ".join(TRUTH.text)] * len(logs))
 
 
-def test_laal_is_that_of_omnisteval():
+def theirs_laal_s(cases):
+    """OmniSTEval's LAAL, whose unit is that of what it is given, of recordings.
+
+    A recording is its delays, its duration and the number of words in its reference.
+    """
     scoring = pytest.importorskip("omnisteval.scoring", reason=REASON)
     data = pytest.importorskip("omnisteval.data", reason=REASON)
-    instances = []
-    for log in LOGS:
-        commits = [e for e in log.events if isinstance(e, Commit)]
-        emitted_ms = [1000 * c.emitted_s for c in commits for _ in c.words]
-        reference = " ".join(TRUTH.text)
-        length_ms = 1000 * log.duration_s
-        instances.append(
-            data.Instance(log.committed, reference, source_length=length_ms, emission_cu=emitted_ms)
+    instances = [
+        data.Instance(
+            reference=" ".join("a" * words),
+            source_length=duration_s,
+            emission_cu=list(delays_s),
         )
-    theirs_ms = scoring.LAALScorer()(instances)
-    assert ours(LOGS).laal_s == pytest.approx(theirs_ms / 1000)
-    for log, instance in zip(LOGS, instances, strict=True):
-        assert ours([log]).laal_s == pytest.approx(scoring.LAALScorer()([instance]) / 1000)
+        for delays_s, duration_s, words in cases
+    ]
+    return scoring.LAALScorer()(instances)
+
+
+def delays_of(log):
+    commits = [e for e in log.events if isinstance(e, Commit)]
+    return [c.emitted_s for c in commits for _ in c.words], log.duration_s, len(TRUTH)
+
+
+def test_laal_is_that_of_omnisteval():
+    """The definition is one: Papi et al. (2022), arXiv 2206.05807.
+
+    LAAL = 1/tau * sum over i = 1 ... tau of (d_i - (i - 1) * T / max(|Y|, |Y*|)), tau the first i
+    with d_i >= T. Both give a recording whose first word comes after its end that word's delay, and
+    leave recordings without a word out of the mean. OmniSTEval's figures for long recordings
+    (LongLAAL, LongYAAL) are others: they cut text and delays into the reference's sentences first.
+    """
+    for log in LOGS:
+        assert ours([log]).laal_s == pytest.approx(theirs_laal_s([delays_of(log)]))
+    silent = StreamLog((), (), 3.0, "audio")
+    logs = [silent, *LOGS]
+    assert ours(logs).laal_s == pytest.approx(theirs_laal_s(map(delays_of, logs)))
+    assert np.isnan(ours([silent]).laal_s) and np.isnan(theirs_laal_s([delays_of(silent)]))
+
+
+@given(
+    delays_s=st.lists(st.floats(0.1, 12.0), min_size=1, max_size=12).map(sorted),
+    duration_s=st.floats(0.5, 10.0),
+    words=st.integers(1, 10),
+)
+def test_laal_is_that_of_omnisteval_for_any_delays(delays_s, duration_s, words):
+    """Too many words and too few, none in time, some after the end."""
+    theirs = theirs_laal_s([(delays_s, duration_s, words)])
+    assert laal(delays_s, duration_s, words) == pytest.approx(theirs)
 
 
 def as_simulstream(log, name):
