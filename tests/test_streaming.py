@@ -492,6 +492,39 @@ def test_memory_and_the_cost_of_a_step_do_not_grow(policy, minutes):
     assert max(map(max, model.calls)) <= 40 * RATE
 
 
+def held_by(thing, shared, seen):
+    """Bytes that a state keeps in arrays, and eight for each item of a list, a tuple or a dict."""
+    if id(thing) in seen or thing is shared:
+        return 0
+    seen.add(id(thing))
+    if isinstance(thing, np.ndarray):
+        whole = thing.base if isinstance(thing.base, np.ndarray) else None
+        return thing.nbytes if whole is None else held_by(whole, shared, seen)
+    if isinstance(thing, dict):
+        thing = [*thing.values()]
+    if isinstance(thing, list | tuple):
+        return 8 * len(thing) + sum(held_by(part, shared, seen) for part in thing)
+    ours = type(thing).__module__.startswith("ptlab.")
+    return held_by(vars(thing), shared, seen) if ours else 0
+
+
+@pytest.mark.parametrize("policy", [BufferedCTC(), LocalAgreement(), NaiveChunks()])
+def test_nothing_that_a_stream_keeps_grows_with_the_audio(policy):
+    """Whatever it is called: all that can be reached from a stream, setup and model aside."""
+    stream = StreamingRecognizer(Speller(), policy, clock=None).create_stream()
+    talk = sound_of("_a_b_c|d_e_f__|" * 60 + "_" * 300)
+    assert held_by(stream, stream.setup, set()) < 10_000
+    most = []  # in each round
+    for _ in range(6):
+        sizes = []
+        for samples in in_packets(talk, [RATE // 2]):
+            stream.accept_waveform(RATE, samples)
+            for _ in stream.events():
+                sizes.append(held_by(stream, stream.setup, set()))
+        most.append(max(sizes))
+    assert max(most[2:]) <= 1.05 * max(most[:2]) < 8e6, most
+
+
 # The real small model --------------------------------------------------------------------------
 
 
