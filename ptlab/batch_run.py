@@ -13,7 +13,7 @@ from ptlab.audio_queue import AudioQueue
 from ptlab.batch_ledger import Ledger
 from ptlab.batch_reader import Heard, Known, Reader, Window, failure
 from ptlab.file_result import FileResult
-from ptlab.minibatches import MiniBatches, free_memory, is_out_of_memory, lanes_for
+from ptlab.minibatches import MiniBatches, free_memory, is_out_of_memory, lanes_for, trim_heap
 from ptlab.sound_stream import SoundStream
 from ptlab.transcribe import Transcriber
 from ptlab.windows import cut_windows, join_windows
@@ -31,7 +31,7 @@ class _Pieces:
     """What there is of a file so far."""
 
     result: FileResult | None = None  # without text; comes when the file has been read
-    log_probs: dict[int, np.ndarray] = field(default_factory=dict)  # by the window's first sample
+    frames: dict[int, np.ndarray] = field(default_factory=dict)  # by the window's first sample
     model_s: float = 0.0
     error: Exception | None = None  # of the model
 
@@ -41,10 +41,10 @@ class _Pieces:
         return bool(self.error or (self.result and self.result.status not in _AUDIBLE))
 
     @property
-    def complete(self) -> bool:
-        return self.result is not None and (
-            self.done_for or len(self.log_probs) == self.result.windows
-        )
+    def complete(self) -> FileResult | None:
+        """What was read of the file, if nothing more will come of its windows."""
+        read = self.result
+        return read if read and (self.done_for or len(self.frames) == read.windows) else None
 
 
 class BatchRun:
@@ -85,6 +85,7 @@ class BatchRun:
             elif isinstance(item, Known):
                 self._recall(item)
         self._run([i for i in items if isinstance(i, Window)])
+        trim_heap()
         for item in items:
             if isinstance(item, Heard):  # without windows, or with all of them done before
                 self._finish_if_complete(item.file)
@@ -102,36 +103,41 @@ class BatchRun:
             if outcome.log_probs is None:
                 pieces.error = outcome.error
             else:
-                pieces.log_probs[window.start] = outcome.log_probs
+                self._keep(pieces, window.start, outcome.log_probs)
             self._finish_if_complete(window.file)
             self.queue.release(window.seconds)
         self.queue.release(sum(w.seconds for w in windows) - sum(w.seconds for w in wanted))
 
-    def _finish_if_complete(self, number: int) -> None:
-        if number in self._pieces and self._pieces[number].complete:
-            self._finish(number, self._pieces.pop(number))
+    def _keep(self, pieces: _Pieces, start: int, log_probs: np.ndarray) -> None:
+        """Keep of log-probs only what will be decoded: those of an hour would take 40 MB."""
+        try:
+            pieces.frames[start] = self.transcriber.read(log_probs)
+        except Exception as error:  # it must not take the other files with it
+            pieces.error = error.with_traceback(None)
 
-    def _finish(self, number: int, pieces: _Pieces) -> None:
-        result = pieces.result
+    def _finish_if_complete(self, number: int) -> None:
+        if number in self._pieces and (result := self._pieces[number].complete):
+            self._finish(number, self._pieces.pop(number), result)
+
+    def _finish(self, number: int, pieces: _Pieces, result: FileResult) -> None:
         if result.status in _AUDIBLE:
             try:
-                result = self._with_text(number, pieces)
+                result = self._with_text(number, pieces, result)
             except Exception as error:  # one result for every file, whatever is wrong with it
                 result = failure(replace(result, model_s=pieces.model_s), error)
         self.ledger.write(number, replace(result, model=self.model.name), result.digest)
 
-    def _with_text(self, number: int, pieces: _Pieces) -> FileResult:
+    def _with_text(self, number: int, pieces: _Pieces, read: FileResult) -> FileResult:
         if pieces.error is None:
-            log_probs = join_windows(self.model, sorted(pieces.log_probs.items()))
-            pieces.log_probs.clear()  # of an hour, 33 MB
-            return self._decoded(pieces.result, log_probs, pieces.model_s)
+            frames = join_windows(self.model, sorted(pieces.frames.items()))
+            return self._decoded(read, frames, pieces.model_s)
         if is_out_of_memory(pieces.error):
-            return self._in_smaller_windows(number, pieces)
+            return self._in_smaller_windows(number, pieces, read)
         raise pieces.error
 
-    def _decoded(self, result: FileResult, log_probs: np.ndarray, model_s: float) -> FileResult:
+    def _decoded(self, result: FileResult, frames: np.ndarray, model_s: float) -> FileResult:
         start = time.perf_counter()
-        found = self.transcriber.from_log_probs(log_probs, result.duration_s)
+        found = self.transcriber.from_log_probs(frames, result.duration_s)
         if not found.words and result.status == "ok":
             result = replace(result, status="empty", message=NO_WORDS)
         return replace(
@@ -144,13 +150,13 @@ class BatchRun:
             total_s=result.load_s + model_s + time.perf_counter() - start,
         )
 
-    def _in_smaller_windows(self, number: int, pieces: _Pieces) -> FileResult:
+    def _in_smaller_windows(self, number: int, pieces: _Pieces, read: FileResult) -> FileResult:
         """Read a file again, and run it by one window at a time, half as long, until it fits."""
         window_s = self.transcriber.window_s / 2
         while window_s >= LEAST_WINDOW_S:
             start = time.perf_counter()
             try:
-                log_probs, windows = self._by_windows(
+                frames, windows = self._by_windows(
                     self.ledger.sources.get(number).content, window_s
                 )
             except Exception as error:
@@ -158,17 +164,18 @@ class BatchRun:
                     raise
             else:
                 note = f"out of memory: heard in windows of {window_s:g} s"
-                self.batches.downgrades.append(f"{pieces.result.path}: {note}")
-                result = replace(pieces.result, windows=windows, downgrades=(note,))
+                self.batches.downgrades.append(f"{read.path}: {note}")
+                result = replace(read, windows=windows, downgrades=(note,))
                 model_s = pieces.model_s + time.perf_counter() - start
-                return self._decoded(result, log_probs, model_s)
+                return self._decoded(result, frames, model_s)
             free_memory()
             window_s /= 2
-        raise pieces.error
+        raise pieces.error or MemoryError
 
     def _by_windows(self, content: Any, window_s: float) -> tuple[np.ndarray, int]:
         sound = SoundStream(content, self.model.sampling_rate)
         overlap_s = min(self.transcriber.overlap_s, window_s / 4)
         windows = cut_windows(self.model, sound, window_s, overlap_s)
-        runs = [(first, self.model.log_probs([waveform])[0]) for first, waveform in windows]
+        read, model = self.transcriber.read, self.model
+        runs = [(first, read(model.log_probs([waveform])[0])) for first, waveform in windows]
         return join_windows(self.model, runs), len(runs)

@@ -99,7 +99,9 @@ def greedy_path(log_probs: np.ndarray) -> np.ndarray:
     return as_matrix(log_probs).argmax(axis=1)
 
 
-def collapse(path: Sequence[int], blank: int = 0, previous: int | None = None) -> list[int]:
+def collapse(
+    path: Sequence[int] | np.ndarray, blank: int = 0, previous: int | None = None
+) -> list[int]:
     """Merge repeats, then drop blanks.
 
     Parameters
@@ -169,9 +171,20 @@ def greedy_alignment(log_probs: np.ndarray, blank: int = 0) -> Alignment:
     ((2, 1), ((1, 3), (4, 5)))
     """
     path, matrix = greedy_path(log_probs), as_matrix(log_probs)
+    score = float(matrix.max(axis=1).sum()) if len(path) else 0.0
+    return path_alignment(path, score, blank)
+
+
+def path_alignment(path: np.ndarray, score: float, blank: int = 0) -> Alignment:
+    """A path ``(frames,)`` and its score as the alignment of what it spells.
+
+    Examples
+    --------
+    >>> path_alignment(np.array([0, 2, 2, 0, 1]), -0.5).spans
+    ((1, 3), (4, 5))
+    """
     starts = np.flatnonzero(np.diff(path, prepend=-1)).tolist()
     runs = [r for r in itertools.pairwise([*starts, len(path)]) if path[r[0]] != blank]
-    score = float(matrix.max(axis=1).sum()) if len(path) else 0.0
     return Alignment(tuple(int(path[first]) for first, _ in runs), tuple(runs), score)
 
 
@@ -206,7 +219,7 @@ def frame_boundary(
 
 def char_segments(
     log_probs: np.ndarray,
-    tokens: Sequence[int] | None = None,
+    tokens: Sequence[int] | np.ndarray | None = None,
     vocabulary: Sequence[str] = VOCABULARY,
     blank: int = 0,
 ) -> list[Segment]:
@@ -226,6 +239,18 @@ def char_segments(
         found = greedy_alignment(log_probs, blank)
     else:
         found = align(log_probs, tokens, blank)
+    return alignment_segments(found, vocabulary)
+
+
+def alignment_segments(found: Alignment, vocabulary: Sequence[str] = VOCABULARY) -> list[Segment]:
+    """The characters of an alignment, the blanks between two of them shared half and half.
+
+    Examples
+    --------
+    >>> oi = Alignment((2, 3), ((1, 2), (4, 5)), -0.5)
+    >>> [(s.text, s.start_frame, s.end_frame) for s in alignment_segments(oi, ("", "|", "o", "i"))]
+    [('o', 1, 3), ('i', 3, 5)]
+    """
     segments, spans = [], found.spans
     for i, (token, (first, last)) in enumerate(zip(found.tokens, spans, strict=True)):
         before = spans[i - 1][1] if i else first

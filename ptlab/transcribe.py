@@ -26,15 +26,11 @@ import numpy as np
 
 from ptlab import ctc
 from ptlab.audio import load_audio
-from ptlab.confidence import (
-    Calibrator,
-    frame_confidence,
-    path_confidence,
-    segment_confidence,
-    word_confidence,
-)
+from ptlab.confidence import Calibrator, path_confidence, segment_confidence, word_confidence
 from ptlab.errors import PtlabError
+from ptlab.frame_readings import read_frames
 from ptlab.models import SpeechModel, load_model, read_calibration
+from ptlab.speech_model import CTCModel
 from ptlab.text import encode, writable_text
 from ptlab.transcription import Character, Timing, Transcription, Word
 from ptlab.windows import check_windows, stitched_log_probs
@@ -42,10 +38,11 @@ from ptlab.windows import check_windows, stitched_log_probs
 __all__ = ["Transcriber", "hf_pipeline", "transcribe"]
 
 UNTIMED = Timing(0.0, 0.0, 0.0)
+RAW = Calibrator((0.0, 1.0), (0.0, 1.0))  # scores as they are
 
 
 def transcribe(
-    audio: Any, sampling_rate: int | None = None, model: str | SpeechModel | None = None
+    audio: Any, sampling_rate: int | None = None, model: str | CTCModel | None = None
 ) -> Transcription:
     """Transcribe one recording: `Transcriber` in one line, for one-off use.
 
@@ -83,7 +80,7 @@ class Transcriber:
 
     def __init__(
         self,
-        model: str | os.PathLike | SpeechModel | None = None,
+        model: str | os.PathLike[str] | CTCModel | None = None,
         *,
         window_s: float = 20.0,
         overlap_s: float = 4.0,
@@ -91,10 +88,11 @@ class Transcriber:
         device: str = "auto",
         dtype: str = "auto",
     ):
-        loaded = hasattr(model, "log_probs")
-        self.model = model if loaded else load_model(model, device=device, dtype=dtype)
-        if isinstance(self.model, SpeechModel):  # another runtime has a head by what it is
-            self.model.require_head()
+        if not isinstance(model, CTCModel):
+            model = load_model(model, device=device, dtype=dtype)
+        self.model: CTCModel = model
+        if isinstance(model, SpeechModel):  # another runtime has a head by what it is
+            model.require_head()
         check_windows(self.model, window_s, overlap_s)
         self.window_s, self.overlap_s, self.batch_size = window_s, overlap_s, batch_size
         fitted = read_calibration(getattr(self.model, "folder", None)) or {}
@@ -168,7 +166,7 @@ class Transcriber:
         ('olá', True)
         """
         tokens = encode(writable_text(text, self.model.vocabulary), self.model.vocabulary)
-        return self._run(audio, sampling_rate, lambda *heard: self._aligned(*heard, tokens))
+        return self._run(audio, sampling_rate, lambda m, s: self._aligned(m, s, tokens))
 
     def log_probs(self, waveform: np.ndarray) -> tuple[np.ndarray, int]:
         """Log-probs ``(frames, vocab)`` of a waveform of any length, and the windows it took.
@@ -188,6 +186,22 @@ class Transcriber:
             batch_size=self.batch_size,
         )
 
+    def read(self, log_probs: np.ndarray) -> np.ndarray:
+        """What `from_log_probs` needs of log-probs ``(frames, vocab)``: ``(frames,)``, smaller.
+
+        Pieces that are read and then put together are the whole that is read.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> transcriber = Transcriber("mini")
+        >>> log_probs, _ = transcriber.log_probs(np.zeros(16_000, "float32"))
+        >>> transcriber.read(log_probs).shape
+        (49,)
+        """
+        how = self.calibrator or RAW
+        return read_frames(self.model, np.asarray(log_probs), how.method, how.alpha)
+
     def from_log_probs(
         self,
         log_probs: np.ndarray,
@@ -197,6 +211,8 @@ class Transcriber:
         timing: Timing = UNTIMED,
     ) -> Transcription:
         """The transcription of log-probs ``(frames, vocab)`` that the model gave for a sound.
+
+        They may also be what `read` made of them.
 
         Examples
         --------
@@ -235,21 +251,22 @@ class Transcriber:
     def _recognized(
         self, log_probs: np.ndarray, duration_s: float
     ) -> tuple[tuple[Word, ...], bool]:
-        fitted = self.calibrator
-        how = fitted or Calibrator((0.0, 1.0), (0.0, 1.0))  # as it is
-        scores = frame_confidence(log_probs, how.method, how.alpha)
+        how = self.calibrator or RAW
+        frames = log_probs if log_probs.dtype.names else self.read(log_probs)
+        best, scores = frames["best"][:, None], frames["sure"].copy()  # as one piece of memory
+        path = ctc.path_alignment(frames["token"], float(best.sum()), self.model.blank)
 
         def judge(words: list[ctc.Segment], marks: list[list[float]]) -> list[float]:
             raw = np.array([word_confidence(m, how.aggregate) for m in marks])
-            return how(raw * path_confidence(log_probs, words) ** how.path).tolist()
+            return how(raw * path_confidence(best, words) ** how.path).tolist()
 
         words = self._words(
-            ctc.char_segments(log_probs, None, self.model.vocabulary, self.model.blank),
+            ctc.alignment_segments(path, self.model.vocabulary),
             duration_s,
             lambda letter: segment_confidence(scores, letter),
             judge,
         )
-        return words, fitted is not None
+        return words, self.calibrator is not None
 
     def _aligned(
         self, log_probs: np.ndarray, duration_s: float, tokens: np.ndarray
@@ -286,13 +303,14 @@ class Transcriber:
 
     def _times(self, segment: ctc.Segment, duration_s: float) -> tuple[float, float]:
         grid = (self.model.hop, self.model.receptive_field, self.model.sampling_rate)
-        ends = (ctc.frame_boundary(f, *grid) for f in (segment.start_frame, segment.end_frame))
-        start, end = (min(max(t + self.offset_s, 0.0), duration_s) for t in ends)
+        edges = (segment.start_frame, segment.end_frame)
+        ends = (float(ctc.frame_boundary(f, *grid)) + self.offset_s for f in edges)
+        start, end = (min(max(t, 0.0), duration_s) for t in ends)
         return round(start, 4), round(end, 4)
 
 
 def as_transcriber(
-    model: str | os.PathLike | SpeechModel | Transcriber | None = None,
+    model: str | os.PathLike[str] | CTCModel | Transcriber | None = None,
     *,
     window_s: float | None = None,
     overlap_s: float | None = None,
@@ -307,7 +325,7 @@ def as_transcriber(
         If windows are given for a `Transcriber`, which has its own.
     """
     given = {"window_s": window_s, "overlap_s": overlap_s}
-    options = {name: value for name, value in given.items() if value is not None}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if not isinstance(model, Transcriber):
         return Transcriber(model, device=device, dtype=dtype, **options)
     if options:

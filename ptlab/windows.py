@@ -18,7 +18,7 @@ import numpy as np
 from ptlab.errors import PtlabError
 
 if TYPE_CHECKING:
-    from ptlab.speech_model import SpeechModel
+    from ptlab.speech_model import CTCModel, OnGrid
 
 __all__ = ["check_windows", "cut_windows", "join_windows", "stitched_log_probs"]
 
@@ -26,7 +26,7 @@ CALM_FRAMES = 9  # over which the windows must be sure of silence at a seam
 LEAST_OVERLAP = 4  # frames, so that quarters can be left out
 
 
-def check_windows(model: SpeechModel, window_s: float, overlap_s: float) -> None:
+def check_windows(model: OnGrid, window_s: float, overlap_s: float) -> None:
     """Refuse windows that cannot be joined.
 
     Examples
@@ -45,7 +45,7 @@ def check_windows(model: SpeechModel, window_s: float, overlap_s: float) -> None
 
 
 def stitched_log_probs(
-    model: SpeechModel,
+    model: CTCModel,
     waveform: np.ndarray,
     *,
     window_s: float = 20.0,
@@ -70,7 +70,7 @@ def stitched_log_probs(
 
 
 def cut_windows(
-    model: SpeechModel, blocks: Iterable[np.ndarray], window_s: float, overlap_s: float
+    model: OnGrid, blocks: Iterable[np.ndarray], window_s: float, overlap_s: float
 ) -> Iterator[tuple[int, np.ndarray]]:
     """First sample and waveform of each window of a sound that comes in blocks (samples,).
 
@@ -94,10 +94,11 @@ def cut_windows(
     yield start, held
 
 
-def join_windows(model: SpeechModel, runs: Iterable[tuple[int, np.ndarray]]) -> np.ndarray:
+def join_windows(model: CTCModel, runs: Iterable[tuple[int, np.ndarray]]) -> np.ndarray:
     """Log-probs ``(frames, vocab)`` of a sound from the first sample and log-probs of its windows.
 
-    Windows come in order. The rule of the seams is at the top of this module.
+    Windows come in order; of each there may also be what `Transcriber.read` made of its log-probs,
+    ``(frames,)``. The rule of the seams is at the top of this module.
 
     Examples
     --------
@@ -118,13 +119,13 @@ def join_windows(model: SpeechModel, runs: Iterable[tuple[int, np.ndarray]]) -> 
     return np.concatenate([*pieces, left])
 
 
-def _samples(model: SpeechModel, seconds: float) -> int:
+def _samples(model: OnGrid, seconds: float) -> int:
     """Whole hops, so that the frames of all windows lie on one grid."""
     return int(seconds * model.sampling_rate) // model.hop * model.hop
 
 
 def _runs(
-    model: SpeechModel, windows: list[tuple[int, np.ndarray]], batch_size: int
+    model: CTCModel, windows: list[tuple[int, np.ndarray]], batch_size: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     """First sample and log-probs of each window, ``batch_size`` windows in the model at once."""
     for i in range(0, len(windows), batch_size):
@@ -132,18 +133,28 @@ def _runs(
         yield from zip(starts, model.log_probs(waveforms, batch_size=batch_size), strict=True)
 
 
-def _seam(model: SpeechModel, left: np.ndarray, right: np.ndarray, begin: int) -> int:
+def _seam(model: CTCModel, left: np.ndarray, right: np.ndarray, begin: int) -> int:
     """Frame of ``left`` at which ``right``, which begins at its frame ``begin``, takes over."""
     shared = len(left) - begin
     margin = shared // 4
     inner = slice(margin, max(margin + 1, shared - margin))
-    calm = _quiet(model, left[begin:][inner]) + _quiet(model, right[inner])
-    around = np.pad(calm, CALM_FRAMES // 2, mode="edge")
+    both = calm(model, left[begin:][inner]) + calm(model, right[inner])
+    around = np.pad(both, CALM_FRAMES // 2, mode="edge")
     return begin + margin + int(np.convolve(around, np.ones(CALM_FRAMES), "valid").argmax())
 
 
-def _quiet(model: SpeechModel, log_probs: np.ndarray) -> np.ndarray:
-    """Log-probability of a blank or a space, ``(frames,)``."""
+def calm(model: CTCModel, log_probs: np.ndarray) -> np.ndarray:
+    """Log-probability of a blank or a space, ``(frames,)``.
+
+    Examples
+    --------
+    >>> import ptlab
+    >>> model = ptlab.load_model("mini", device="cpu")
+    >>> np.exp(calm(model, np.log(np.full((2, 46), 0.01)))).round(2).tolist()
+    [0.02, 0.02]
+    """
+    if log_probs.dtype.names:  # it was read before
+        return log_probs["calm"]
     if model.word_delimiter not in model.vocabulary:
         return log_probs[:, model.blank]
     space = model.vocabulary.index(model.word_delimiter)
