@@ -30,7 +30,7 @@ unit: .venv/test
 slow: .venv/test  ## the full-size architecture with random weights: 6 GB of memory, minutes
 	$(BIN)/pytest -m slow
 
-browser: .venv/test  ## JupyterLab with its widgets and microphone; needs Chromium (apt install chromium)
+browser: .venv/test  ## JupyterLab, its widgets, the page of browser_demo; needs Chromium (apt install chromium), npm
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[browser]"
 	$(BIN)/pytest -m browser -rs
 
