@@ -264,8 +264,7 @@ def differ(one, other):
     if isinstance(one, PathCollection):
         return not np.array_equal(one.get_paths()[0].vertices, other.get_paths()[0].vertices)
     filled = contrast(one.get_facecolor(), other.get_facecolor()) >= GRAPHIC
-    lines = one.get_linestyle() != other.get_linestyle()
-    return one.get_hatch() != other.get_hatch() or lines or filled
+    return one.get_hatch() != other.get_hatch() or dashes_differ(one, other) or filled
 
 
 def kind(artist):
