@@ -119,7 +119,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         filling = Path(place, "filling")
         filling.mkdir()
         for name in FILES:
-            with packed.extractfile(f"package/dist/{name}") as source:  # type: ignore[union-attr]  # a file, as the digest says
+            if source := packed.extractfile(f"package/dist/{name}"):
                 (filling / name).write_bytes(source.read())
         shutil.rmtree(folder, ignore_errors=True)
         filling.rename(folder)
