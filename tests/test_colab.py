@@ -38,7 +38,7 @@ def python(tmp_path):
     over = tmp_path / "environment"
     subprocess.run([IMAGE / "bin" / "python", "-m", "venv", "--without-pip", over], check=True)
     mine, image = (next((p / "lib").glob("python3*")) / "site-packages" for p in (over, IMAGE))
-    (mine / "image.pth").write_text(f"import site; site.addsitedir({str(image)!r})\n", "utf-8")
+    (mine / "image.pth").write_text(f"{image}\n", "utf-8")
     return over / "bin" / "python"
 
 

@@ -57,7 +57,7 @@ def make_wheel(folder, name, version, *needs):
 
 @pytest.fixture
 def python(tmp_path):
-    """An environment that has pip, packaging, anchor 1, and leftovers as Debian leaves them."""
+    """An environment that has pip, packaging, anchor 1 and a package that was half deleted."""
     folder = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     mine = next((folder / "lib").glob("python3*")) / "site-packages"
@@ -65,9 +65,6 @@ def python(tmp_path):
         source = Path(sysconfig.get_path("purelib")) / name
         (mine / name).symlink_to(source, target_is_directory=True)
     zipfile.ZipFile(make_wheel(tmp_path, "anchor", "1")).extractall(mine)
-    odd = mine / "odd-1.1build1.dist-info"
-    odd.mkdir()
-    (odd / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.1build1\n")
     (mine / "nameless-1.dist-info").mkdir()
     return folder / "bin" / "python"
 

@@ -13,6 +13,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from link_notebooks import ROOT, badge, link, link_page, notebooks, repository, setup
 from refresh_notebooks import read
 
+import ptlab
+
 every_notebook = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
 FORK = "https://github.com/who/what"
 ALONE = """
@@ -90,8 +92,6 @@ def test_links_to_colab_and_binder_follow(tmp_path):
 
 
 def test_cell_does_nothing_where_the_course_is(run_cell, monkeypatch, capsys):
-    import ptlab
-
     monkeypatch.setitem(sys.modules, "ptlab", ptlab)
     assert run_cell() == [] and os.listdir() == [] and capsys.readouterr().out == ""
 
