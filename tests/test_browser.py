@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tarfile
 import urllib.error
 import urllib.request
@@ -345,3 +346,18 @@ def test_normalisation_is_that_of_ptlab(speechlike):
     script = "console.log(JSON.stringify(Array.from(ctc.normalize(Float32Array.from(given.w)))));"
     assert node(script, w=waveform.tolist()) == pytest.approx(normalize(waveform), abs=1e-4)
     assert node(script, w=[0.0] * 8) == [0.0] * 8  # silence stays silence
+
+
+# Telephones -------------------------------------------------------------------------------------
+
+
+def test_the_format_of_telephones_keeps_numbers_and_metadata(exported, model, tmp_path, speechlike):
+    """As notebook 06 makes it: the graph is optimised once, and vocabulary and grid go along."""
+    tool = "onnxruntime.tools.convert_onnx_models_to_ort"
+    command = [sys.executable, "-m", tool, str(exported.folder), "--output_dir", str(tmp_path)]
+    subprocess.run([*command, "--optimization_style", "Fixed"], check=True, capture_output=True)
+    phone = load_onnx(tmp_path / "model.ort", device="cpu")
+    assert phone.facts == model.facts
+    waves = [speechlike(0.5), speechlike(1.1)]
+    for a, b in zip(model.log_probs(waves), phone.log_probs(waves), strict=True):
+        assert b == pytest.approx(a, abs=1e-4)
