@@ -157,6 +157,22 @@ def _add_model(command: argparse.ArgumentParser) -> None:
         "--model", "-m", help="name, folder or Hub id (default: $PTLAB_MODEL or mini)"
     )
     command.add_argument("--device", default="auto", help="auto (default), cpu, cuda or mps")
+    command.add_argument(
+        "--runtime", choices=["torch", "onnxruntime", "openvino", "auto"],
+        help="what runs the model; auto is the fastest that this machine has",
+    )  # fmt: skip
+
+
+def _model(arguments: argparse.Namespace) -> Any:
+    """The model that is meant; of ``--runtime auto`` standard error says which and why."""
+    if arguments.runtime is None:
+        return arguments.model
+    from ptlab.models import load_model
+
+    model = load_model(arguments.model, device=arguments.device, runtime=arguments.runtime)
+    if model.road is not None:
+        print(f"ptlab: {model.name} by {model.road}", file=sys.stderr)
+    return model
 
 
 def _batch(arguments: argparse.Namespace) -> int:
@@ -166,7 +182,7 @@ def _batch(arguments: argparse.Namespace) -> int:
     inputs = arguments.inputs if len(arguments.inputs) > 1 else arguments.inputs[0]
     try:
         report = transcribe_files(
-            inputs, arguments.model, journal=arguments.journal, jobs=arguments.jobs,
+            inputs, _model(arguments), journal=arguments.journal, jobs=arguments.jobs,
             device=arguments.device, progress=sys.stderr.isatty(),
         )  # fmt: skip
     except PtlabError as error:  # of the inputs, the journal, the model or an option
@@ -201,7 +217,7 @@ def _stream(arguments: argparse.Namespace) -> int:
     policy = BufferedCTC(arguments.chunk, arguments.left, arguments.right)
     live = arguments.source == "-"
     options: dict[str, Any] = {} if live else {"clock": None}  # a file cannot be late
-    recognizer = StreamingRecognizer(arguments.model, policy, device=arguments.device, **options)
+    recognizer = StreamingRecognizer(_model(arguments), policy, device=arguments.device, **options)
     if live:
         events = recognizer.stream(pcm_packets(sys.stdin.buffer, arguments.rate), arguments.rate)
     else:
@@ -238,7 +254,7 @@ def _transcribe(arguments: argparse.Namespace) -> int:
     _check_usage(arguments)
     from ptlab.transcribe import Transcriber
 
-    transcriber = Transcriber(arguments.model, device=arguments.device)
+    transcriber = Transcriber(_model(arguments), device=arguments.device)
     failed = 0
     for file in arguments.files:
         try:

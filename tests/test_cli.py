@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -57,6 +58,14 @@ def shell(*arguments, **options):
 def test_the_text_of_one_file_is_all_that_is_printed(run, clips, expected):
     assert run(clips[0]) == (0, expected[0].text + "\n", "")
     assert expected[0].text  # a random model that spells nothing would prove nothing
+
+
+def test_another_runtime_writes_the_same_and_auto_says_which_and_why(run, clips, expected):
+    pytest.importorskip("onnx", reason="making graphs: pip install 'ptlab[export]'")
+    assert run(clips[0], "--runtime", "onnxruntime") == (0, expected[0].text + "\n", "")
+    code, _, said = run(clips[0], "--runtime", "auto")
+    assert code == 0
+    assert re.match(r"ptlab: .* by (torch|onnxruntime|openvino)( in \w+)?: .{20}", said)
 
 
 def test_several_files_have_their_names_and_a_line_each(run, clips, expected):
