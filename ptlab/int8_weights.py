@@ -52,7 +52,7 @@ def coded(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     Examples
     --------
     >>> codes, scales = coded(np.array([[1.27, -0.5], [0.0, 0.0]], np.float32), axis=0)
-    >>> codes.tolist(), scales.round(4).tolist()
+    >>> codes.tolist(), [round(float(s), 4) for s in scales]
     ([[127, -50], [0, 0]], [0.01, 1.0])
     """
     others = tuple(i for i in range(weight.ndim) if i != axis)

@@ -98,7 +98,7 @@ class OnnxModel:
         self.precision, self.num_parameters = str(facts["precision"]), int(facts["num_parameters"])
         self.facts, self._session = facts, session
         self.runtime, self.dtype = session.runtime, session.dtype
-        self._takes_mask = MASK in session.inputs
+        self.inputs_of_graph: frozenset[str] = frozenset(session.inputs)
         self.size_bytes = path.stat().st_size
         self.road: Road | None = None
 
@@ -188,7 +188,7 @@ class OnnxModel:
         if self.normalizes and not normalized:
             arrays = [normalize(a) for a in arrays]
         waves, mask = padded(arrays)
-        return {WAVEFORMS: waves} | ({MASK: mask} if self._takes_mask else {})
+        return {WAVEFORMS: waves} | ({MASK: mask} if MASK in self.inputs_of_graph else {})
 
     def hidden_states(
         self, prepared: Sequence[np.ndarray], layers: Sequence[int | str]

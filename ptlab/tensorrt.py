@@ -196,7 +196,7 @@ def export_tensorrt(
 
 def plan_engines(model: Any, buckets_s: Sequence[float], batch_size: int) -> tuple[EnginePlan, ...]:
     """An engine a bucket: each begins where the one before it ends."""
-    takes_mask = {i.name for i in model._session.get_inputs()} >= {MASK}
+    takes_mask = MASK in model.inputs_of_graph
     inputs = (WAVEFORMS, MASK) if takes_mask else (WAVEFORMS,)
     most = batch_size if model.pads_exactly else 1
     plans, least = [], model.receptive_field
