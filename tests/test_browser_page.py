@@ -23,7 +23,7 @@ from ptlab.web_runtime import find_web_runtime
 pytestmark = pytest.mark.browser
 
 CLIPS = (0, 24, 35, 66, 90, 100)  # of the test split
-READY = "() => !document.getElementById('file').disabled"
+READY = "() => document.getElementById('file')?.disabled === false"
 
 
 @pytest.fixture(scope="module")
