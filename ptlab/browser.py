@@ -47,6 +47,7 @@ HEADERS = {
     # Both are needed for memory that threads share.
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "cross-origin",  # a notebook's page may have such rules too
     "Cache-Control": "no-cache",  # another model may be served at the same address later
 }
 KINDS = {  # systems differ in what they believe of these

@@ -1,9 +1,11 @@
 """The page of browser_demo in a headless Chromium: its text is the text of Python."""
 
 import contextlib
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import lab_server
 import numpy as np
 import pytest
 import soundfile
@@ -209,11 +211,18 @@ def test_nothing_leaves_the_page(show, serve, files):
     assert heard == []
 
 
-def test_it_works_inside_another_page_with_one_thread(serve, files, tmp_path):
-    demo = serve("float16")
-    with browse("about:blank", tmp_path / "frame.png") as page:
-        page.set_content(demo._repr_html_())
-        frame = page.wait_for_selector("iframe").content_frame()
+def test_a_notebook_shows_it_with_one_thread(serve, models, files, tmp_path):
+    source, runtime = os.fspath(models["float16"]), os.fspath(find_web_runtime())
+    for name in ("lab", "home"):
+        (tmp_path / name).mkdir()
+    cell = f"import ptlab\nptlab.browser_demo({source!r}, runtime={runtime!r})"
+    lab_server.write_notebook(tmp_path / "lab" / "page.ipynb", cell)
+    with (
+        lab_server.serve(tmp_path / "lab", tmp_path / "home") as address,
+        browse(address("127.0.0.1", "page.ipynb"), tmp_path / "notebook.png") as page,
+    ):
+        lab_server.run_first_cell(page)
+        frame = page.wait_for_selector(".jp-OutputArea iframe").content_frame()
         frame.wait_for_function(READY)
         assert "threads: 1 (inside another page" in frame.inner_text("#about")
         frame.set_input_files("#file", files[0])
