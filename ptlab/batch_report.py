@@ -6,6 +6,7 @@ import csv
 import html
 import json
 import os
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["BatchReport", "StoredResults"]
 
 LISTED = 10  # files that are not ok, in the printed summary
+COLUMNS = 100  # what JupyterLab shows beside its files on a laptop; it breaks the rest inside words
 SUBTITLES: dict[str, Callable[[FileResult], str]] = {
     "srt": lambda result: result.transcription().to_srt(),
     "vtt": lambda result: result.transcription().to_vtt(),
@@ -209,7 +211,11 @@ class BatchReport:
         lines += [*self.downgrades, *self.notes]
         not_ok = len(self) - self.counts.get("ok", 0)
         for _, result in zip(range(LISTED), self._not_ok(), strict=False):
-            lines.append(f"  {result.status}: {result.path}: {result.message or ''}")
+            line = f"  {result.status}: {result.path}: {result.message or ''}"
+            lines += textwrap.wrap(
+                line, COLUMNS, subsequent_indent="    ", break_long_words=False,
+                break_on_hyphens=False,
+            )  # fmt: skip
         if not_ok > LISTED:
             lines.append(f"  and {not_ok - LISTED} more; .failed has them all")
         return "\n".join(lines)

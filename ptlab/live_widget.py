@@ -35,6 +35,7 @@ ASSETS = Path(__file__).parent / "assets"
 _STYLE = """
 .ptlab-live-bar { display: flex; gap: 0.8em; align-items: center; flex-wrap: wrap; }
 .ptlab-live-bar button { padding: 0.3em 1em; min-width: 7em; cursor: pointer; }
+.ptlab-live-bar button[aria-disabled="true"] { opacity: 0.5; cursor: wait; }
 .ptlab-live-text { font-size: 1.2em; line-height: 1.5; height: 9em; overflow-y: auto;
   margin: 0.5em 0; padding: 0.3em 0.8em; border: 1px solid currentColor; }
 .ptlab-live-text p { margin: 0; }

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt  # noqa: F401 (for the examples)
 import numpy as np
 
 from ptlab.errors import PtlabError
-from ptlab.figures import CASING, FAINT, LABEL_PT, axes_or_new
+from ptlab.figures import CASING, FAINT, LABEL_PT, axes_or_new, text_width_pt
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +31,7 @@ _LINES = ("--", ":", "-.", (0, (9, 2, 1, 2, 1, 2)), (0, (1, 4)), (0, (9, 3)))
 _MARKERS = "os^Dv<>pP*Xhd8H"
 _TICKS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 0.9)
 WORD_ROW_PT = 12
+NAME_ROW_PT = 13  # from one name on a map to the next below it
 _NAMED = 10  # classes with a name in the legend of a map
 
 
@@ -289,16 +290,33 @@ def plot_map(
             of_label[:, 0], of_label[:, 1], s=26, marker=_MARKERS[number % len(_MARKERS)],
             color=shade, edgecolors="black", linewidths=0.4, label=str(name),
         )  # fmt: skip
-        if len(names) > _NAMED:
-            ax.annotate(
-                str(name), np.median(of_label, axis=0), fontsize=8, ha="center",
-                bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "0.6", "alpha": 0.85},
-            )  # fmt: skip
     if len(names) <= _NAMED:
         ax.legend(fontsize=LABEL_PT, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    else:
+        _write_names(ax, {str(n): np.median(points[labels == n], axis=0) for n in names})
     ax.set(xticks=[], yticks=[], xlabel="First direction", ylabel="Second direction")
     ax.set_title("A map of clips" if title is None else title)
     return ax
+
+
+def _write_names(ax: Axes, places: dict[str, np.ndarray]) -> None:
+    """Each name at its place, or as much below as keeps it off those that stand above."""
+    ax.autoscale_view()
+    points_per_pixel = 72 / ax.figure.dpi
+    middles = ax.transData.transform(list(places.values())) * points_per_pixel
+    done: list[tuple[float, float, float]] = []  # middle, height and half the width of what stands
+    for (name, place), (x, y) in sorted(
+        zip(places.items(), middles, strict=True), key=lambda item: -item[1][1]
+    ):
+        half, low = text_width_pt(name) / 2 + 3, float(y)
+        for other_x, other_y, other_half in done:
+            if abs(x - other_x) < half + other_half and abs(low - other_y) < NAME_ROW_PT:
+                low = other_y - NAME_ROW_PT
+        done.append((float(x), low, half))
+        ax.annotate(
+            name, (place[0], place[1]), (0, low - y), textcoords="offset points", fontsize=8,
+            ha="center", va="center", bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": FAINT},
+        )  # fmt: skip
 
 
 def _checked(frames: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:

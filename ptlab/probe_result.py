@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LayerSweep", "ProbeResult"]
 
+_HEAD = f"  {'':18} {'macro-F1':23} {'balanced accuracy':23} accuracy"
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ProbeResult:
@@ -66,7 +68,7 @@ class ProbeResult:
         )
         if self.missing:
             return f"ProbeResult({head}): {_withheld(self.missing)}"
-        lines = [f"Probe of {head}"]
+        lines = [f"Probe of {head}", _HEAD]
         lines += [_line(name, scores) for name, scores in self._rows()]
         lines.append("probe minus control, macro-F1:")
         lines += [f"  {name:16} {gain}" for name, gain in self.gains.items()]
@@ -126,7 +128,7 @@ class LayerSweep:
     def __repr__(self) -> str:
         if self.missing:
             return f"LayerSweep({len(self.layers)} layers): {_withheld(self.missing)}"
-        lines = [_line(f"layer {name}", scores) for name, scores in self.layers.items()]
+        lines = [_HEAD, *(_line(f"layer {name}", s) for name, s in self.layers.items())]
         for name, of_layers in self.controls.items():
             for layer, scores in of_layers.items():
                 lines.append(_line(name if layer is None else f"{name}, {layer}", scores))
@@ -158,7 +160,8 @@ def _cells(scores: Scores) -> dict[str, float]:
 
 
 def _line(name: str, scores: Scores) -> str:
-    return f"  {name:18} {scores}"
+    """A row under `_HEAD`: on one line of a notebook at the width of a laptop."""
+    return f"  {name:18} {scores.macro_f1!s:23} {scores.balanced_accuracy!s:23} {scores.accuracy}"
 
 
 def _withheld(missing: tuple[str, ...]) -> str:

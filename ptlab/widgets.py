@@ -38,6 +38,7 @@ SOUND_FILES = "audio/*,video/*,.wav,.flac,.ogg,.opus,.mp3,.m4a,.webm"
 _STYLE = """
 .ptlab-recorder { display: flex; gap: 0.8em; align-items: center; flex-wrap: wrap; }
 .ptlab-recorder button { padding: 0.3em 1em; min-width: 7em; cursor: pointer; }
+.ptlab-recorder button[aria-disabled="true"] { opacity: 0.5; cursor: wait; }
 .ptlab-recorder audio { height: 2.2em; }
 """
 

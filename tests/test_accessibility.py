@@ -343,6 +343,11 @@ def test_what_changes_by_itself_is_spoken(script):
     assert re.search(r'setAttribute\("(aria-live|role)", "(polite|status|log)"\)', script)
 
 
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+def test_no_button_loses_the_focus_by_being_disabled(script):
+    assert ".disabled =" not in script  # Space would stop no recording that Enter has begun
+
+
 def test_the_map_can_be_seen():
     css, script = map_widget.SoundMap._css, SCRIPTS["map"]
     paper = re.search(r"background: (#\w+)", css)[1]

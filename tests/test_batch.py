@@ -463,6 +463,13 @@ def test_a_report_is_a_sequence_and_prints(report, paths):
     assert text in repr(report) and "<pre>" in report._repr_html_()
 
 
+def test_a_report_is_broken_between_words_where_a_page_ends(transcriber):
+    text = str(run([f"a folder/{'long' * 12}/ {n}.wav" for n in range(2)], transcriber))
+    assert max(map(len, text.splitlines())) <= 100
+    told = " ".join(text.split())
+    assert all(f"/ {n}.wav'; check the path and the current folder." in told for n in range(2))
+
+
 def test_a_report_becomes_tables(report, tmp_path):
     frame = report.to_frame()
     assert frame.path.tolist() == [r.path for r in report]

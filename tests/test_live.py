@@ -407,7 +407,7 @@ REFUSED = """
 Object.defineProperty(globalThis, "navigator", { value: DEVICES, configurable: true });
 button.onclick();
 await new Promise((resolve) => setTimeout(resolve, 20));
-console.log(JSON.stringify([status.textContent, sent, button.textContent, button.disabled]));
+console.log(JSON.stringify([status.textContent, sent, button.textContent, waits(button)]));
 """
 
 
@@ -426,10 +426,10 @@ def test_why_there_is_no_microphone_is_told(devices, reason):
     if devices != "{}":
         error = f'Object.assign(new Error("oh"), {{ name: "{devices}" }})'
         devices = f"{{ mediaDevices: {{ getUserMedia: async () => {{ throw {error}; }} }} }}"
-    shown, sent, button, disabled = page(REFUSED.replace("DEVICES", devices))
+    shown, sent, button, waiting = page(REFUSED.replace("DEVICES", devices))
     assert reason in shown
     assert sent == [{"kind": "failed", "reason": shown}]
-    assert (button, disabled) == ("● Start", False)  # it can be tried again
+    assert (button, waiting) == ("● Start", False)  # it can be tried again
 
 
 @needs_node

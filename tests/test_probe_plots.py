@@ -115,6 +115,16 @@ def test_det_curve_is_on_normal_deviates(verified):
     assert f"{verified.eer.value:.1%}" in ax.get_legend().get_texts()[0].get_text()
 
 
+def test_names_on_a_map_do_not_cover_each_other():
+    crowded = np.random.default_rng(0).normal(size=(60, 2)) + [[0, 0], [9, 9]] * 30
+    ax = probe_plots.plot_map(crowded, [f"voice {n}" for n in np.arange(60) % 12])
+    ax.figure.canvas.draw()
+    boxes = [t.get_bbox_patch().get_window_extent() for t in ax.texts]
+    assert len(boxes) == 12
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+
+
 def test_map_names_few_labels_in_a_legend_and_many_in_place():
     few = probe_plots.plot_map(FRAMES[:, :2], np.arange(40) % 3)
     assert len(few.get_legend().get_texts()) == 3 and not few.texts

@@ -265,6 +265,15 @@ class TestProbe:
         allowed = probe(x, y, groups, without=WITHOUT, n_permutations=1, n_resamples=50)
         assert "without MFCC: no sound in this test" in repr(allowed) and "%" in repr(allowed)
 
+    def test_a_table_fits_a_notebook_on_a_laptop(self, rng):
+        x, y, groups = planted(rng, voices=8)
+        shown = repr(probe(x, y, groups, without=WITHOUT, n_permutations=1, n_resamples=50))
+        head, row = shown.splitlines()[1:3]
+        assert head.split() == ["macro-F1", "balanced", "accuracy", "accuracy"]
+        starts = (head.index("macro-F1"), head.index("balanced"), head.rindex("accuracy"))
+        assert all(row[i - 1] == " " != row[i] for i in starts)
+        assert all(len(line) <= 100 for line in shown.splitlines())
+
     def test_wrong_parts(self, rng):
         x, y, groups = planted(rng, voices=8)
         for options, message in [

@@ -113,7 +113,7 @@ function render({ model, el }) {
     take?.context?.close();
     take = null;
     page.button.textContent = START;
-    page.button.disabled = false;
+    wait(page.button, false);
     page.meter.value = FLOOR_DB;
   };
   const fail = (reason) => {
@@ -135,7 +135,7 @@ function render({ model, el }) {
   };
   const start = async () => {
     const mine = (take = { id: `${Date.now()}-${Math.random()}`, sent: 0 });
-    page.button.disabled = true;
+    wait(page.button);
     local = "Asking for the microphone …";
     show();
     mine.stream = await openMicrophone();
@@ -154,18 +154,21 @@ function render({ model, el }) {
     mine.node.port.onmessage = ({ data }) => (data ? send(mine, data) : mine.end());
     mine.stream.getTracks().forEach((track) => (track.onended = stop)); // it was unplugged
     page.button.textContent = STOP;
-    page.button.disabled = false;
+    wait(page.button, false);
     show();
   };
   const stop = () => {
     if (!take?.end) return;
-    page.button.disabled = true;
+    wait(page.button);
     setTimeout(take.end, 1000); // should the audio thread stand still
     take.node.port.postMessage("finish"); // the last, shorter packet first
   };
 
-  page.button.onclick = () =>
-    take ? stop() : start().catch((e) => fail(REASONS[e.name] ?? `The microphone failed: ${e.message}`));
+  page.button.onclick = () => {
+    if (waits(page.button)) return;
+    if (take) return stop();
+    start().catch((e) => fail(REASONS[e.name] ?? `The microphone failed: ${e.message}`));
+  };
   model.on("change:heard_s", () => ([news, local] = [Date.now(), ""]));
   ["captions", "heard_s", "status", "error"].forEach((name) => model.on(`change:${name}`, show));
   model.on("msg:custom", ({ release: id }) => id && id === take?.id && release());

@@ -35,3 +35,12 @@ function element(parent, tag, properties = {}) {
   return parent.appendChild(Object.assign(document.createElement(tag), properties));
 }
 
+// A disabled button would lose the keyboard's focus; one that waits keeps it, and takes no click.
+function wait(button, waiting = true) {
+  button.ariaDisabled = String(waiting);
+}
+
+function waits(button) {
+  return button.ariaDisabled === "true";
+}
+

@@ -59,15 +59,15 @@ function render({ model, el }) {
     stream?.getTracks().forEach((track) => track.stop());
     stream = take = null;
     button.textContent = "● Record";
-    button.disabled = false;
+    wait(button, false);
   };
   const run = async () => {
-    button.disabled = true;
+    wait(button);
     say("Asking for the microphone …");
     stream = await openMicrophone();
     take = record(stream, model.get("max_s"));
     button.textContent = "■ Stop";
-    button.disabled = false;
+    wait(button, false);
     say(`Recording, ${model.get("max_s")} s at most. Press stop when you are done.`);
     const blob = await take.done;
     release();
@@ -80,6 +80,7 @@ function render({ model, el }) {
   };
 
   button.onclick = async () => {
+    if (waits(button)) return;
     if (take) return take.stop();
     try {
       await run();
