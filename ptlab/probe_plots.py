@@ -315,7 +315,8 @@ def _write_names(ax: Axes, places: dict[str, np.ndarray]) -> None:
         done.append((float(x), low, half))
         ax.annotate(
             name, (place[0], place[1]), (0, low - y), textcoords="offset points", fontsize=8,
-            ha="center", va="center", bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": FAINT},
+            ha="center", va="center",
+            bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": FAINT},
         )  # fmt: skip
 
 
