@@ -287,6 +287,13 @@ def test_the_notebook_keeps_no_sound(monkeypatch):
     assert {k for k in after if after[k] != before[k]} == {"captions", "heard_s", "status"}
 
 
+def test_sound_before_any_recording_is_left(monkeypatch):
+    page = Page(monkeypatch)
+    content = {"kind": "audio", "take": "", "begin": 0, "pcm": ""}
+    page.widget._receive(None, content, [])  # not by a message: ipywidgets catches errors of those
+    assert (page.widget.text, page.widget.error) == ("", "")
+
+
 def test_a_closed_widget_ends_its_thread(monkeypatch):
     page = Page(monkeypatch)
     page.start()

@@ -8,11 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import save_tiny
+from stream_fakes import Speller
 
 from ptlab import models
 from ptlab.devices import find_device, find_dtype
 from ptlab.errors import ModelError
-from ptlab.models import MODELS, default_model, list_models, load_model, read_calibration
+from ptlab.models import (
+    MODELS,
+    default_model,
+    list_models,
+    load_model,
+    load_speech_model,
+    read_calibration,
+)
+from ptlab.speech_model import CTCModel, SpeechModel
 from ptlab.text import VOCABULARY
 from ptlab.transcribe import Transcriber
 
@@ -288,3 +297,15 @@ def test_calibration_is_read_from_beside_the_weights(tmp_path):
     (tmp_path / "calibration.json").write_text("{")
     with pytest.raises(ModelError, match=r"calibration\.json in .* is not JSON"):
         read_calibration(tmp_path)
+
+
+def test_a_loaded_model_is_taken_as_it_is_and_a_name_is_loaded(tiny_model, tiny_folder):
+    assert load_speech_model(tiny_model) is tiny_model
+    assert isinstance(load_speech_model(tiny_folder, device="cpu"), SpeechModel)
+    assert isinstance(tiny_model, CTCModel)
+
+
+def test_what_only_transcribes_is_no_model_to_train():
+    assert isinstance(Speller(), CTCModel) and not isinstance("mini", CTCModel)
+    with pytest.raises(ModelError, match=r"'speller' is a Speller.*give a name, a folder"):
+        load_speech_model(Speller())

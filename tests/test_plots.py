@@ -14,6 +14,7 @@ from matplotlib.patches import FancyBboxPatch
 from ptlab import ctc, error_plots, plots, probe_plots, runtime_plots, stream_plots
 from ptlab.audio import load_audio
 from ptlab.errors import AlignmentError, PtlabError
+from ptlab.figures import axes_width_in
 from ptlab.metrics import align_words, confusions, ece, reliability
 from ptlab.text import VOCABULARY, encode
 from ptlab.transcription import Timing, Transcription, Word
@@ -445,3 +446,12 @@ def test_the_texts_of_a_drawing_are_legible_and_do_not_overlap(plot):
         for box in boxes:  # a text is inside a box or outside of it, never across its edge
             inside = frame.x0 <= box.x0 and box.x1 <= frame.x1
             assert inside or not frame.overlaps(box)
+
+
+def test_axes_in_half_of_a_figure_are_half_as_wide():
+    """Matplotlib's margins are shares of the part; a part has no width of its own to ask for."""
+    half = plt.figure(figsize=(8, 3)).subfigures(1, 2)[0].subplots()
+    whole = plt.figure(figsize=(8, 3)).subplots()
+    assert axes_width_in(half) == pytest.approx(axes_width_in(whole) / 2)
+    assert axes_width_in(whole) == pytest.approx(8 * whole.get_position().width)
+    plt.close("all")
