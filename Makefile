@@ -49,12 +49,12 @@ oldest: .venv/test  ## the units with the oldest versions that pyproject.toml al
 	$(OLDEST_PYTHON) -m venv --clear build/oldest
 	$(BIN)/python tests/floors.py > build/oldest/floors.txt
 	build/oldest/bin/pip install --quiet --constraint build/oldest/floors.txt --editable ".[test]"
-	build/oldest/bin/pytest $(PINNED)
+	build/oldest/bin/pytest
 
 newest:  ## the units with the newest versions that there are
 	$(NEWEST_PYTHON) -m venv --clear build/newest
 	build/newest/bin/pip install --quiet --editable ".[test]"
-	build/newest/bin/pytest $(PINNED)
+	build/newest/bin/pytest
 
 links: .venv/test  ## write the address of pyproject.toml into badges, set-up cells and pages
 	$(BIN)/python tests/link_notebooks.py
