@@ -32,9 +32,9 @@ SILENT = "Nothing in it is louder than -60 dBFS: was the microphone on? What was
 NO_MEMORY = "There was not enough memory for it. Close other programs, or split the file."
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Window:
-    """A piece of a file, on its way to the model."""
+    """A piece of a file, on its way to the model; its waveform is let go when it was heard."""
 
     file: int
     start: int  # its first sample

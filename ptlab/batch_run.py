@@ -23,6 +23,7 @@ __all__ = ["BatchRun"]
 LOOK_AHEAD = 8  # times batch_s of audio, among which windows of like lengths are looked for
 LEAST_WINDOW_S = 2.0  # below, hardly a word fits into a window
 NO_WORDS = "No word was recognised in it. Listen to it: is it speech?"
+HEARD = np.zeros(0, np.float32)  # in the place of a waveform that is done with
 _AUDIBLE = ("ok", "silent")  # statuses of what has been read and goes to the model
 
 
@@ -96,8 +97,10 @@ class BatchRun:
 
     def _run(self, windows: list[Window]) -> None:
         wanted = [w for w in windows if not self._pieces[w.file].done_for]
-        for outcome in self.batches.run([w.waveform for w in wanted]):
+        waveforms = [w.waveform for w in wanted]
+        for outcome in self.batches.run(waveforms):
             window = wanted[outcome.index]
+            window.waveform = waveforms[outcome.index] = HEARD  # readers may now fill its room
             pieces = self._pieces[window.file]
             pieces.model_s += outcome.seconds
             if outcome.log_probs is None:

@@ -13,11 +13,12 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stream_fakes import Speller
 
 from ptlab.audio_queue import AudioQueue
 from ptlab.batch import STATUSES, transcribe_files
 from ptlab.batch_inputs import find_sources
-from ptlab.batch_run import LOOK_AHEAD
+from ptlab.batch_run import LOOK_AHEAD, BatchRun
 from ptlab.data import Corpus
 from ptlab.errors import DataError, PtlabError
 from ptlab.minibatches import lanes_for
@@ -355,6 +356,26 @@ def test_no_more_sound_is_held_than_the_budget(transcriber, paths):
     assert len(report) == len(paths)
     assert max(held) <= queues[0].budget_s == LOOK_AHEAD * 1.5 + 3.0
     assert queues[0].held_s == pytest.approx(0)
+
+
+def test_sound_that_was_heard_is_let_go_at_once(tmp_path, monkeypatch):
+    """The queue then counts what there is, while readers fill the room of what is done with."""
+    taken, held, original = [], [], BatchRun._run
+
+    def noted(run, windows):
+        taken[:] = windows
+        original(run, windows)
+
+    class Watching(Recorder):
+        def log_probs(self, waveforms, **options):
+            held.append(sum(len(w.waveform) for w in taken) / RATE)
+            return super().log_probs(waveforms, **options)
+
+    monkeypatch.setattr(BatchRun, "_run", noted)
+    soundfile.write(tmp_path / "minute.wav", np.ones(60 * RATE) / 2, RATE)
+    watching = Transcriber(Watching(Speller(), []), **WINDOWS)
+    assert run(tmp_path, watching, batch_s=12.0)[0].windows == 30
+    assert max(held) > 80 and held[-1] <= 12  # all were taken at once
 
 
 # --- inputs --------------------------------------------------------------------------------------
