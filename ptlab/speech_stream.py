@@ -18,7 +18,7 @@ from ptlab.errors import PtlabError
 from ptlab.hearing import Hearing
 from ptlab.stream_events import Commit, Final, Partial, joined
 from ptlab.stream_policies import Memory
-from ptlab.stream_refinement import changes, refined
+from ptlab.stream_refinement import STEP_S, changes, refined
 from ptlab.stream_setup import StreamSetup
 from ptlab.stream_text import StreamText
 
@@ -276,7 +276,7 @@ class Stream:
         """Let go of audio that is needed neither as context nor for the refinement."""
         grid, text = self._grid, self._text
         oldest = max(text.first, text.done - grid.frames_in(self.setup.refine_s))
-        keep = min(oldest, text.done) - self._left
+        keep = min(oldest, text.done) - self._left - grid.frames_in(STEP_S)
         if keep > self._hearing.first_frame:
             self._hearing.forget(int(keep) * grid.hop)
 

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from ptlab.stream_setup import StreamSetup
     from ptlab.transcription import Word
 
-__all__ = ["changes", "refined"]
+__all__ = ["STEP_S", "changes", "refined"]
+
+# Lengths of what is encoded once more: torch keeps something for every length it has ever met
+# (oneDNN's cache of 1,024 primitives), so that an hour of utterances of any length would add up.
+STEP_S = 1.0
 
 
 def refined(
@@ -46,10 +50,24 @@ def refined(
     start = max(start, int(np.ceil(grid.frames_in(kept_s))))
     if start >= end:
         return committed
-    begin = int(max(floor, start - grid.frames_in(setup.policy.left_s)))
-    samples = hearing.window(begin * grid.hop, min(stop, hearing.end))
+    stop = min(stop, hearing.end)
+    left = grid.frames_in(setup.policy.left_s)
+    begin = _in_whole_steps(max(floor, start - left), stop // grid.hop, grid.frames_in(STEP_S))
+    begin = int(max(floor, begin))
+    samples = hearing.window(begin * grid.hop, stop)
     rows = setup.log_probs([samples])[0][start - begin : end - begin]
     return kept + found_words(setup.transcriber, grid, rows, start, kept_s)
+
+
+def _in_whole_steps(begin: float, end: int, step: float) -> float:
+    """``begin`` or a little before, so that it is whole steps to the end.
+
+    Examples
+    --------
+    >>> _in_whole_steps(130, 1000, 50)
+    100
+    """
+    return begin - (begin - end) % step
 
 
 def changes(before: tuple[Word, ...], after: tuple[Word, ...]) -> tuple[Edit, ...]:
