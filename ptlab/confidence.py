@@ -28,8 +28,9 @@ End-to-End Automatic Speech Recognition", arXiv 2212.08703.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,11 @@ __all__ = [
 
 METHODS = ("tsallis", "max_prob")
 SLICE_FRAMES = 10_000  # scored at once: the float64 of an hour would take 130 MB
-_AGGREGATES = {"min": np.min, "mean": np.mean, "prod": np.prod}
+_AGGREGATES: dict[str, Callable[[list[float]], float]] = {
+    "min": np.min,
+    "mean": np.mean,
+    "prod": np.prod,
+}
 
 
 def frame_confidence(
@@ -195,7 +200,7 @@ class Calibrator:
 
     @classmethod
     def fit(
-        cls, scores: Sequence[float], correct: Sequence[bool], knots: int = 20, **how: object
+        cls, scores: Sequence[float], correct: Sequence[bool], knots: int = 20, **how: Any
     ) -> Calibrator:
         """Fit on the scores of words and whether each is right.
 
@@ -218,34 +223,36 @@ class Calibrator:
         order = np.argsort(x, kind="stable")
         groups = np.array_split(order, min(knots, len(x)))
         points = [(x[g].mean(), y[g].mean(), len(g)) for g in groups]
-        return cls(*_monotone(points), **how)  # type: ignore[arg-type]
+        return cls(*_monotone(points), **how)
 
     def __call__(self, scores: Sequence[float] | np.ndarray) -> np.ndarray:
         """Probabilities of being right, same shape as ``scores``."""
-        return np.interp(scores, self.scores, self.probabilities)
+        return np.interp(np.asarray(scores), self.scores, self.probabilities)
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, object]) -> Calibrator:
+    def from_dict(cls, values: dict[str, Any]) -> Calibrator:
         """The inverse of `to_dict`."""
-        points = {k: tuple(values[k]) for k in ("scores", "probabilities")}  # type: ignore[call-overload]
-        return cls(**{**values, **points})  # type: ignore[arg-type]
+        points = {k: tuple(values[k]) for k in ("scores", "probabilities")}
+        return cls(**{**values, **points})
 
 
-def _monotone(points: list[tuple[float, float, int]]) -> tuple[tuple, tuple]:
+def _monotone(
+    points: list[tuple[float, float, int]],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Pool adjacent violators: a group that falls is merged with the one before it."""
-    pools: list[list] = []
+    pools: list[tuple[float, int, list[float]]] = []
     for score, share, size in points:
-        pools.append([share, size, [score]])
+        pools.append((share, size, [score]))
         while len(pools) > 1 and pools[-2][0] >= pools[-1][0]:
-            share, size, scores = pools.pop()
-            before = pools[-1]
-            before[0] = (before[0] * before[1] + share * size) / (before[1] + size)
-            before[1] += size
-            before[2] += scores
-    scores = tuple(float(s) for _, _, group in pools for s in group)
-    shares = tuple(float(share) for share, _, group in pools for _ in group)
-    return scores, shares
+            above, many, more = pools.pop()
+            below, few, scores = pools.pop()
+            mean = (below * few + above * many) / (few + many)
+            pools.append((mean, few + many, scores + more))
+    return (
+        tuple(float(s) for _, _, group in pools for s in group),
+        tuple(float(share) for share, _, group in pools for _ in group),
+    )
