@@ -174,7 +174,7 @@ def load_model(
         openvino: ``pip install "ptlab[openvino]"``); it gives text, but no hidden states.
         ``"auto"`` is the fastest way that this machine has, bfloat16 included unless ``dtype`` says
         otherwise; the model's ``road`` says which, and why.
-        OpenVINO keeps memory for every length of clip: see `ptlab.load_onnx` before a large batch.
+        OpenVINO needs more memory when lengths differ: see `ptlab.load_onnx`.
 
     Raises
     ------
