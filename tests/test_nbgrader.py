@@ -14,7 +14,7 @@ from release_assignments import answers, assignments, graded, grader, main, read
 from test_assignments import WRONG
 
 NAMES = [path.stem for path in assignments()]
-READ = {"solved": 2.0, "mistaken": 0.5}  # a person's marks for each answer in words
+READ = {"solved": 1, "mistaken": 0.25}  # share of the points that a reader gives to words
 
 
 def nbgrader(folder, *arguments):
@@ -78,15 +78,16 @@ def test_cycle_gives_the_points_that_it_should(course):
             for grade in submitted.grades:
                 if grade.auto_score is None:
                     assert grade.needs_manual_grade
-                    grade.manual_score, grade.needs_manual_grade = READ[student], False
+                    grade.manual_score = READ[student] * grade.max_score
+                    grade.needs_manual_grade = False
         book.db.commit()
         total = {student: book.find_submission(name, student).score for student in filled}
     cells = graded(read(assignments([name])[0]))
     points = {grader(c)["grade_id"]: grader(c)["points"] for c in cells}
-    words = sum(c.cell_type == "markdown" for c in cells)
+    words = sum(grader(c)["points"] for c in cells if c.cell_type == "markdown")
     assert total == {
         "solved": sum(points.values()),
-        "mistaken": sum(points.values()) - sum(points[i] for i in lost) - 1.5 * words,
+        "mistaken": sum(points.values()) - sum(points[i] for i in lost) - 0.75 * words,
         "unsolved": 0,
     }
     nbgrader(folder, "generate_feedback", name)
