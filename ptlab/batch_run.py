@@ -13,7 +13,7 @@ from ptlab.audio_queue import AudioQueue
 from ptlab.batch_ledger import Ledger
 from ptlab.batch_reader import Heard, Known, Reader, Window, failure
 from ptlab.file_result import FileResult
-from ptlab.minibatches import MiniBatches, free_memory, is_out_of_memory, lanes_for
+from ptlab.minibatches import MiniBatches, free_memory, is_out_of_memory, lanes_for, trim_heap
 from ptlab.sound_stream import SoundStream
 from ptlab.transcribe import Transcriber
 from ptlab.windows import cut_windows, join_windows
@@ -86,6 +86,7 @@ class BatchRun:
             elif isinstance(item, Known):
                 self._recall(item)
         self._run([i for i in items if isinstance(i, Window)])
+        trim_heap()
         for item in items:
             if isinstance(item, Heard):  # without windows, or with all of them done before
                 self._finish_if_complete(item.file)
@@ -108,6 +109,8 @@ class BatchRun:
                 self._keep(pieces, window.start, outcome.log_probs)
             self._finish_if_complete(window.file)
             self.queue.release(window.seconds)
+            if window.start:  # of a long file, whose peak is 50 MB lower so
+                trim_heap()
         self.queue.release(sum(w.seconds for w in windows) - sum(w.seconds for w in wanted))
 
     def _keep(self, pieces: _Pieces, start: int, log_probs: np.ndarray) -> None:
