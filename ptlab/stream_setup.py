@@ -38,7 +38,7 @@ class StreamSetup:
     transcriber: Transcriber
     policy: BufferedCTC | LocalAgreement | NaiveChunks
     endpointing: Endpointing
-    refine_s: float = 30.0
+    refine_s: float = 15.0
     late: str = "coalesce"
     max_lag_s: float = 2.0
     clock: Callable[[], float] | None = None

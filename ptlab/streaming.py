@@ -60,8 +60,8 @@ class StreamingRecognizer:
     endpointing : Endpointing
         When an utterance is over.
     refine_s : float
-        Of an utterance that is over, the last ``refine_s`` are decoded once more as a whole; 0
-        leaves that out.
+        Of an utterance that is over, the last ``refine_s`` are decoded once more as a whole, and
+        that reading is taken if the model is surer of it; 0 leaves that out.
     late : {"coalesce", "drop", "raise"}
         What is done when more than ``max_lag_s`` wait that should have been decoded: take several
         chunks in one step, which is cheaper and less exact; leave them out, which is counted in
@@ -85,7 +85,7 @@ class StreamingRecognizer:
         policy: BufferedCTC | LocalAgreement | NaiveChunks | None = None,
         *,
         endpointing: Endpointing | None = None,
-        refine_s: float = 30.0,
+        refine_s: float = 15.0,
         late: str = "coalesce",
         max_lag_s: float = 2.0,
         clock: Callable[[], float] | None = time.monotonic,
