@@ -111,6 +111,14 @@ def tiny_model(tiny_folder):
 
 
 @pytest.fixture(scope="session")
+def tiny_export(tiny_model, tmp_path_factory):
+    """The same as an ONNX graph, not to be changed."""
+    from ptlab.export import export_onnx
+
+    return export_onnx(tiny_model, tmp_path_factory.mktemp("export") / "tiny")
+
+
+@pytest.fixture(scope="session")
 def make_tiny(tmp_path_factory):
     """Save and load a tiny model of any kind, as in ``make_tiny("hubert")``."""
     from ptlab.models import load_model

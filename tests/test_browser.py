@@ -23,7 +23,6 @@ from ptlab.audio import normalize
 from ptlab.browser import POLICY, browser_demo, page_facts
 from ptlab.confidence import Calibrator
 from ptlab.errors import ModelError
-from ptlab.export import export_onnx
 from ptlab.onnx_model import load_onnx
 from ptlab.transcribe import Transcriber
 from ptlab.web_runtime import FILES, find_web_runtime
@@ -37,13 +36,8 @@ CTC = Path(browser.__file__).parent / "assets" / "browser" / "ctc.mjs"
 
 
 @pytest.fixture(scope="module")
-def exported(tiny_model, tmp_path_factory):
-    return export_onnx(tiny_model, tmp_path_factory.mktemp("export") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def model(exported):
-    return load_onnx(exported, device="cpu")
+def model(tiny_export):
+    return load_onnx(tiny_export, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +50,9 @@ def runtime(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(exported, runtime, tmp_path_factory):
+def page(tiny_export, runtime, tmp_path_factory):
     path = tmp_path_factory.mktemp("demo") / "page"
-    with browser_demo(exported, path, runtime=runtime) as demo:
+    with browser_demo(tiny_export, path, runtime=runtime) as demo:
         yield demo
 
 
@@ -136,35 +130,35 @@ def test_a_notebook_shows_it_in_a_titled_frame_with_the_microphone(page):
     assert 'allow="microphone' in shown
 
 
-def test_closing_ends_the_server_and_removes_what_nobody_named(exported, runtime, tmp_path):
-    with browser_demo(exported, runtime=runtime) as unnamed:
+def test_closing_ends_the_server_and_removes_what_nobody_named(tiny_export, runtime, tmp_path):
+    with browser_demo(tiny_export, runtime=runtime) as unnamed:
         assert (unnamed.folder / "index.html").is_file()
     assert not unnamed.folder.exists()
-    with browser_demo(exported, tmp_path / "kept", runtime=runtime) as named:
+    with browser_demo(tiny_export, tmp_path / "kept", runtime=runtime) as named:
         pass
     assert (named.folder / "index.html").is_file()
     with pytest.raises(urllib.error.URLError):
         answer(named)
 
 
-def test_what_is_there_and_what_is_taken_is_told(exported, runtime, page):
+def test_what_is_there_and_what_is_taken_is_told(tiny_export, runtime, page):
     with pytest.raises(ModelError, match="is there already: give another path, or overwrite=True"):
-        browser_demo(exported, page.folder, runtime=runtime)
+        browser_demo(tiny_export, page.folder, runtime=runtime)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ModelError, match=f"port={port} cannot be used"):
-            browser_demo(exported, runtime=runtime, port=port)
+            browser_demo(tiny_export, runtime=runtime, port=port)
 
 
-def test_the_command_serves_until_it_is_interrupted(exported, runtime, monkeypatch, capsys):
+def test_the_command_serves_until_it_is_interrupted(tiny_export, runtime, monkeypatch, capsys):
     def interrupt(page):
         assert answer(page)[0]
         raise KeyboardInterrupt
 
     monkeypatch.setattr(browser.BrowserDemo, "wait", interrupt)
-    assert cli.main(["browser", str(exported.folder), "--runtime", str(runtime)]) == 130
+    assert cli.main(["browser", str(tiny_export.folder), "--runtime", str(runtime)]) == 130
     url = capsys.readouterr().out.strip()
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", url)
     with pytest.raises(urllib.error.URLError):
@@ -351,10 +345,10 @@ def test_normalisation_is_that_of_ptlab(speechlike):
 # Telephones -------------------------------------------------------------------------------------
 
 
-def test_the_format_of_telephones_keeps_numbers_and_metadata(exported, model, tmp_path, speechlike):
+def test_the_format_of_telephones_keeps_the_numbers(tiny_export, model, tmp_path, speechlike):
     """As notebook 06 makes it: the graph is optimised once, and vocabulary and grid go along."""
     tool = "onnxruntime.tools.convert_onnx_models_to_ort"
-    command = [sys.executable, "-m", tool, str(exported.folder), "--output_dir", str(tmp_path)]
+    command = [sys.executable, "-m", tool, str(tiny_export.folder), "--output_dir", str(tmp_path)]
     subprocess.run([*command, "--optimization_style", "Fixed"], check=True, capture_output=True)
     phone = load_onnx(tmp_path / "model.ort", device="cpu")
     assert phone.facts == model.facts

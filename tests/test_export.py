@@ -46,6 +46,7 @@ def model(made):
 
 @pytest.fixture(scope="module")
 def tiny_export(tiny_model, tmp_path_factory):
+    """Of this file's own, for it is overwritten here."""
     return export_onnx(tiny_model, tmp_path_factory.mktemp("export") / "tiny")
 
 

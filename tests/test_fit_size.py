@@ -9,18 +9,12 @@ import pytest
 from ptlab import fit_size
 from ptlab.data import load_corpus
 from ptlab.errors import ModelError
-from ptlab.export import export_onnx
 from ptlab.fit_size import quantize_to_fit
 from ptlab.int8_weights import coded
 from ptlab.models import load_model
 from ptlab.quantize import quantize, weight_groups
 
 onnx = pytest.importorskip("onnx", reason="quantizing ONNX files: pip install 'ptlab[export]'")
-
-
-@pytest.fixture(scope="module")
-def tiny(tiny_model, tmp_path_factory):
-    return export_onnx(tiny_model, tmp_path_factory.mktemp("fit") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -36,21 +30,21 @@ def nodes_of(export, operator):
 
 
 @pytest.fixture(scope="module")
-def sizes(tiny, tmp_path_factory):
+def sizes(tiny_export, tmp_path_factory):
     """Bytes with nothing in int4, with the head, with head and first layer."""
     folder = tmp_path_factory.mktemp("sizes")
     groups = ["lm_head", "layers.0"]
-    made = [fit_size._mixed(tiny, folder / str(n), groups[:n]) for n in range(3)]
+    made = [fit_size._mixed(tiny_export, folder / str(n), groups[:n]) for n in range(3)]
     return [m.size_bytes for m in made]
 
 
-def test_no_more_is_put_in_int4_than_it_takes(tiny, clips, sizes, tmp_path, monkeypatch):
+def test_no_more_is_put_in_int4_than_it_takes(tiny_export, clips, sizes, tmp_path, monkeypatch):
     order = ["lm_head", "layers.0", "layers.1"]
     monkeypatch.setattr(fit_size, "_least_sensitive", lambda *_: order)
     assert sizes[0] > sizes[1] > sizes[2]
     for count, size in enumerate(sizes):
-        share = (size + 1) / tiny.size_bytes
-        made = quantize_to_fit(tiny, tmp_path / str(count), share, clips=clips)
+        share = (size + 1) / tiny_export.size_bytes
+        made = quantize_to_fit(tiny_export, tmp_path / str(count), share, clips=clips)
         assert made.size_bytes == size == (made.folder / "model.onnx").stat().st_size
         assert len(nodes_of(made, "MatMulNBits")) == [0, 1, 7][count]  # six matrices in a layer
         assert made.precision == f"int8_dynamic{'+int4' if count else ''}+int8_weights"
@@ -59,37 +53,37 @@ def test_no_more_is_put_in_int4_than_it_takes(tiny, clips, sizes, tmp_path, monk
         assert np.isfinite(model.log_probs([np.ones(8_000)])[0]).all()
 
 
-def test_short_names_change_nothing_that_is_computed(tiny, speechlike, tmp_path):
-    shutil.copytree(tiny.folder, tmp_path / "short")
+def test_short_names_change_nothing_that_is_computed(tiny_export, speechlike, tmp_path):
+    shutil.copytree(tiny_export.folder, tmp_path / "short")
     fit_size.write_short(tmp_path / "short" / "model.onnx")
     short, sound = load_model(tmp_path / "short"), speechlike(0.5)
-    assert short.size_bytes < 0.8 * tiny.size_bytes  # of the tiny one, most is names
-    assert np.array_equal(short.log_probs([sound])[0], tiny.load().log_probs([sound])[0])
-    assert short.facts == tiny.load().facts
+    assert short.size_bytes < 0.8 * tiny_export.size_bytes  # of the tiny_export one, most is names
+    assert np.array_equal(short.log_probs([sound])[0], tiny_export.load().log_probs([sound])[0])
+    assert short.facts == tiny_export.load().facts
 
 
-def test_what_suffers_least_is_taken_first(tiny, clips):
-    frame = fit_size.sensitivity(tiny, clips, method="int4").frame
-    order = fit_size._least_sensitive(tiny, clips)
+def test_what_suffers_least_is_taken_first(tiny_export, clips):
+    frame = fit_size.sensitivity(tiny_export, clips, method="int4").frame
+    order = fit_size._least_sensitive(tiny_export, clips)
     harm = (frame.difference / frame.saved_mb)[order]
     assert sorted(order) == sorted(frame.index) and harm.is_monotonic_increasing
 
 
-def test_what_cannot_fit_is_told_and_nothing_is_left(tiny, tmp_path, monkeypatch):
+def test_what_cannot_fit_is_told_and_nothing_is_left(tiny_export, tmp_path, monkeypatch):
     monkeypatch.setattr(fit_size, "_least_sensitive", lambda *_: ["lm_head"])
     with pytest.raises(ModelError, match=r"The smallest file has .* MB, more than 0\.01 of"):
-        quantize_to_fit(tiny, tmp_path / "out", 0.01)
+        quantize_to_fit(tiny_export, tmp_path / "out", 0.01)
     with pytest.raises(ModelError, match="share=2; expected a number from 0 to 1"):
-        quantize_to_fit(tiny, tmp_path / "out", 2)
+        quantize_to_fit(tiny_export, tmp_path / "out", 2)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_stored_int8_is_the_nearest_code_on_a_scale_for_each_output(tiny, tmp_path):
+def test_stored_int8_is_the_nearest_code_on_a_scale_for_each_output(tiny_export, tmp_path):
     """No weight is further off than half of its output's step, max |w| / 127."""
-    made = quantize(tiny, tmp_path / "stored", "int8_weights")
+    made = quantize(tiny_export, tmp_path / "stored", "int8_weights")
     before, after = (
         {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load(e.folder / "model.onnx")
-         .graph.initializer} for e in (tiny, made)
+         .graph.initializer} for e in (tiny_export, made)
     )  # fmt: skip
     stored = [n.removesuffix("_int8") for n in after if n.endswith("_int8")]
     assert sum(before[n].ndim == 3 for n in stored) == 8  # seven convolutions and the positional
@@ -109,12 +103,12 @@ def test_a_weight_of_zeros_has_a_scale():
     assert not codes.any() and (scales == 1).all()
 
 
-def test_convolutions_compute_with_the_stored_weights(tiny, tiny_folder, speechlike, tmp_path):
+def test_convolutions_compute_with_stored_weights(tiny_export, tiny_folder, speechlike, tmp_path):
     """As torch does with its weights rounded in the same way."""
     import torch
 
-    others = [g for g in weight_groups(tiny) if g != "feature_extractor"]
-    made = quantize(tiny, tmp_path / "stored", "int8_weights", exclude=others)
+    others = [g for g in weight_groups(tiny_export) if g != "feature_extractor"]
+    made = quantize(tiny_export, tmp_path / "stored", "int8_weights", exclude=others)
     model = load_model(tiny_folder, device="cpu")
     for layer in model.model.base_model.feature_extractor.modules():
         if isinstance(layer, torch.nn.Conv1d):
@@ -124,4 +118,4 @@ def test_convolutions_compute_with_the_stored_weights(tiny, tiny_folder, speechl
     letters = [i for i in range(46) if i not in (1, 2, 3)]  # these are near -10,000
     found, expected = (m.log_probs([sound])[0][:, letters] for m in (made.load(), model))
     assert found == pytest.approx(expected, abs=2e-3)
-    assert np.abs(found - tiny.load().log_probs([sound])[0][:, letters]).max() > 0.01
+    assert np.abs(found - tiny_export.load().log_probs([sound])[0][:, letters]).max() > 0.01

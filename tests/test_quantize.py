@@ -28,11 +28,6 @@ def mini(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tiny(tiny_model, tmp_path_factory):
-    return export_onnx(tiny_model, tmp_path_factory.mktemp("quantize") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def clips():
     """Waveforms of short test clips."""
     corpus = load_corpus("test")
@@ -139,10 +134,10 @@ def test_bfloat16_is_rounded_as_torch_rounds():
 
 
 @pytest.mark.parametrize("method", ["float16", "bfloat16"])
-def test_half_precision_computes_with_rounded_weights(tiny, tiny_folder, clips, tmp_path, method):
+def test_half_precision_rounds_the_weights(tiny_export, tiny_folder, clips, tmp_path, method):
     import torch
 
-    done = quantize(tiny, tmp_path / "half", method, exclude=["pos_conv_embed"])
+    done = quantize(tiny_export, tmp_path / "half", method, exclude=["pos_conv_embed"])
     model = load_model(tiny_folder, device="cpu")
     linear, convolutions = linears_and_convolutions(model)
     rounded = [*linear, *(m for m in convolutions if "parametrizations" not in m._modules)]
@@ -156,9 +151,9 @@ def test_half_precision_computes_with_rounded_weights(tiny, tiny_folder, clips, 
     assert np.abs(found - before)[:, letters].max() > 0.01
 
 
-def test_a_weight_that_float16_cannot_hold_is_told(tiny, tmp_path):
-    shutil.copytree(tiny.folder, tmp_path / "large")
-    proto = onnx.load(tiny.folder / "model.onnx")
+def test_a_weight_that_float16_cannot_hold_is_told(tiny_export, tmp_path):
+    shutil.copytree(tiny_export.folder, tmp_path / "large")
+    proto = onnx.load(tiny_export.folder / "model.onnx")
     weight = next(i for i in proto.graph.initializer if len(i.dims) == 2)
     values = onnx.numpy_helper.to_array(weight).copy()
     values[0, 0] = 1e5
@@ -208,10 +203,10 @@ def test_int8_weights_are_the_nearest_on_a_scale_for_each_output(mini, made):
     assert checked == count(made("int8_dynamic"), "MatMulInteger")
 
 
-def test_one_scale_for_all_and_seven_bits_are_coarser(tiny, tmp_path):
-    fine = arrays_of(quantize(tiny, tmp_path / "fine"))
-    one = arrays_of(quantize(tiny, tmp_path / "one", per_channel=False))
-    seven = arrays_of(quantize(tiny, tmp_path / "seven", reduce_range=True))
+def test_one_scale_for_all_and_seven_bits_are_coarser(tiny_export, tmp_path):
+    fine = arrays_of(quantize(tiny_export, tmp_path / "fine"))
+    one = arrays_of(quantize(tiny_export, tmp_path / "one", per_channel=False))
+    seven = arrays_of(quantize(tiny_export, tmp_path / "seven", reduce_range=True))
     names = [n.removesuffix("_quantized") for n in fine if n.endswith("_quantized")]
     for name in names:
         assert one[f"{name}_scale"].size == 1 < fine[f"{name}_scale"].size
@@ -230,8 +225,8 @@ def test_excluded_groups_stay_as_they_are(mini, made, tmp_path):
     assert more == pytest.approx(3 * (groups["lm_head"] + groups["layers.0"]), rel=0.05)
 
 
-def test_convolutions_too_if_asked(tiny, tmp_path):
-    done = quantize(tiny, tmp_path / "all", operators=["MatMul", "Conv"])
+def test_convolutions_too_if_asked(tiny_export, tmp_path):
+    done = quantize(tiny_export, tmp_path / "all", operators=["MatMul", "Conv"])
     assert (count(done, "Conv"), count(done, "ConvInteger")) == (0, 8)
 
 
@@ -254,13 +249,13 @@ def test_what_int8_leaves_can_be_stored_in_half_precision(mini, made, clips, tmp
     assert np.concatenate(same).mean() > 0.95
 
 
-def test_static_int8_reads_ranges_from_the_calibration_clips(tiny, speechlike, tmp_path):
-    linear, convolutions = linears_and_convolutions(tiny_of(tiny))
+def test_static_int8_reads_ranges_from_the_calibration_clips(tiny_export, speechlike, tmp_path):
+    linear, convolutions = linears_and_convolutions(tiny_of(tiny_export))
     ranges = []
     for seed in (0, 1):
         sound = speechlike(1.0, seed)
         done = quantize(
-            tiny, tmp_path / str(seed), "int8_static",
+            tiny_export, tmp_path / str(seed), "int8_static",
             calibration=[{"array": sound, "sampling_rate": 16_000}],
         )  # fmt: skip
         nodes = graph_of(done).node
@@ -331,34 +326,34 @@ def test_int4_takes_matrices_and_what_it_leaves_can_be_halved(mini, made, clips,
 # -- what goes wrong
 
 
-def test_calibration_clips_are_checked(tiny, tmp_path):
+def test_calibration_clips_are_checked(tiny_export, tmp_path):
     with pytest.raises(DataError, match=r"from the test split.*load_corpus\('dev'\)"):
-        quantize(tiny, tmp_path / "out", "int8_static", calibration=load_corpus("test"))
+        quantize(tiny_export, tmp_path / "out", "int8_static", calibration=load_corpus("test"))
     for clips in ([], [{"array": np.ones(300, "float32"), "sampling_rate": 16_000}]):
         with pytest.raises(DataError, match="No calibration clip is long enough"):
-            quantize(tiny, tmp_path / "out", "int8_static", calibration=clips)
+            quantize(tiny_export, tmp_path / "out", "int8_static", calibration=clips)
     with pytest.raises(ModelError, match="for int8_static; int8_dynamic takes none"):
-        quantize(tiny, tmp_path / "out", calibration=load_corpus("dev"))
+        quantize(tiny_export, tmp_path / "out", calibration=load_corpus("dev"))
 
 
-def test_options_that_do_not_fit_are_told(tiny, tmp_path):
+def test_options_that_do_not_fit_are_told(tiny_export, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(ModelError, match="method='int3'; choose one of float16"):
-        quantize(tiny, out, "int3")
+        quantize(tiny_export, out, "int3")
     for operators in ("MatMul", [], ["Gemm"]):
         with pytest.raises(ModelError, match="choose from MatMul, Conv, in a list"):
-            quantize(tiny, out, operators=operators)
+            quantize(tiny_export, out, operators=operators)
     with pytest.raises(ModelError, match=r"No group 'layers\.9'.*there are: feature_extractor, .*"):
-        quantize(tiny, out, exclude=["layers.9"])
+        quantize(tiny_export, out, exclude=["layers.9"])
     with pytest.raises(ModelError, match="Nothing to do"):
-        quantize(tiny, out, exclude=list(weight_groups(tiny)))
+        quantize(tiny_export, out, exclude=list(weight_groups(tiny_export)))
     with pytest.raises(ModelError, match="No ONNX model at"):
         quantize("mini", out)
     assert not out.exists()
 
 
-def test_weights_are_quantized_once(tiny, tmp_path):
-    half = quantize(tiny, tmp_path / "half", "float16", exclude=["lm_head"])
+def test_weights_are_quantized_once(tiny_export, tmp_path):
+    half = quantize(tiny_export, tmp_path / "half", "float16", exclude=["lm_head"])
     with pytest.raises(ModelError, match="float16 weights; int8_dynamic is made from the float32"):
         quantize(half, tmp_path / "out")
     whole = quantize(half, tmp_path / "whole", "float16")
@@ -366,12 +361,12 @@ def test_weights_are_quantized_once(tiny, tmp_path):
         quantize(whole, tmp_path / "out", "float16")
 
 
-def test_only_what_belongs_to_a_model_is_copied(tiny, tmp_path):
-    shutil.copytree(tiny.folder, tmp_path / "source")
+def test_only_what_belongs_to_a_model_is_copied(tiny_export, tmp_path):
+    shutil.copytree(tiny_export.folder, tmp_path / "source")
     (tmp_path / "source" / "diary.json").write_text("{}")
     done = quantize(tmp_path / "source" / "model.onnx", tmp_path / "out")
     names = {f.name for f in done.folder.iterdir()}
-    assert names == {f.name for f in tiny.folder.iterdir()}
+    assert names == {f.name for f in tiny_export.folder.iterdir()}
 
 
 @pytest.mark.slow

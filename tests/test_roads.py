@@ -36,11 +36,6 @@ def by_runtime(tiny_folder):
 
 
 @pytest.fixture(scope="module")
-def graph(tiny_folder, tmp_path_factory):
-    return export_onnx(tiny_folder, tmp_path_factory.mktemp("roads") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def sounds(speechlike):
     return [speechlike(seconds, seed) for seed, seconds in enumerate((1.3, 0.6, 2.1))]
 
@@ -103,9 +98,9 @@ def said(model, waveform):
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
-def test_a_graph_from_a_file_runs_by_either(by_runtime, graph, runtime, sounds, tmp_path):
-    shutil.copy(graph.folder / "model.onnx", tmp_path / "alone.onnx")
-    for where in (graph.folder, tmp_path / "alone.onnx"):
+def test_a_graph_from_a_file_runs_by_either(by_runtime, tiny_export, runtime, sounds, tmp_path):
+    shutil.copy(tiny_export.folder / "model.onnx", tmp_path / "alone.onnx")
+    for where in (tiny_export.folder, tmp_path / "alone.onnx"):
         model = load_model(where, runtime=runtime)
         assert model.runtime == runtime
         assert f"{runtime} in float32, cpu" in repr(model)
@@ -114,26 +109,26 @@ def test_a_graph_from_a_file_runs_by_either(by_runtime, graph, runtime, sounds, 
             assert letters(a) == pytest.approx(letters(b), abs=1e-3)
 
 
-def test_openvino_needs_neither_torch_nor_transformers(graph):
+def test_openvino_needs_neither_torch_nor_transformers(tiny_export):
     code = (
         "import sys, numpy as np, ptlab; model = ptlab.load_model(sys.argv[1], runtime='openvino');"
         "print(model.log_probs([np.zeros(16_000)])[0].shape, "
         "{'torch', 'transformers', 'onnx'} & set(sys.modules))"
     )
-    command = [sys.executable, "-c", code, str(graph.folder)]
+    command = [sys.executable, "-c", code, str(tiny_export.folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "(49, 46) set()", done.stderr
 
 
-def test_static_int8_runs_in_openvino_and_dynamic_is_warned_of(graph, sounds, tmp_path, caplog):
+def test_static_int8_runs_in_openvino_dynamic_is_warned_of(tiny_export, sounds, tmp_path, caplog):
     calibration = [{"array": sounds[0], "sampling_rate": 16_000}]
-    static = quantize(graph, tmp_path / "s", "int8_static", calibration=calibration)
+    static = quantize(tiny_export, tmp_path / "s", "int8_static", calibration=calibration)
     expected = load_model(static).log_probs(sounds)
     found = load_model(static, runtime="openvino").log_probs(sounds)
     for a, b in zip(expected, found, strict=True):
         assert (letters(a).argmax(1) == letters(b).argmax(1)).mean() > 0.9
     assert not caplog.records
-    load_model(quantize(graph, tmp_path / "d"), runtime="openvino")
+    load_model(quantize(tiny_export, tmp_path / "d"), runtime="openvino")
     assert "int8_dynamic in floats: ONNX Runtime is faster" in caplog.text
 
 
@@ -177,12 +172,15 @@ def test_a_graph_with_hidden_states_embeds_as_torch_does(
 # -- bfloat16
 
 
-def test_float32_is_float32_and_bfloat16_is_asked_for(by_runtime, graph, sounds):
+def test_float32_is_float32_and_bfloat16_is_asked_for(by_runtime, tiny_export, sounds):
     """OpenVINO would take bfloat16 by itself where the CPU can."""
     precise = by_runtime["openvino"]
-    assert (precise.dtype, load_model(graph, runtime="openvino").dtype) == ("float32", "float32")
+    assert (precise.dtype, load_model(tiny_export, runtime="openvino").dtype) == (
+        "float32",
+        "float32",
+    )
     try:
-        coarse = load_model(graph, runtime="openvino", dtype="bfloat16")
+        coarse = load_model(tiny_export, runtime="openvino", dtype="bfloat16")
     except ModelError as error:
         assert "neither AVX512-BF16 nor AMX" in str(error)
         return
@@ -193,7 +191,7 @@ def test_float32_is_float32_and_bfloat16_is_asked_for(by_runtime, graph, sounds)
     assert precise.digest != coarse.digest  # a journal of one does not go on with the other
 
 
-def test_a_cpu_without_bfloat16_is_told(graph, monkeypatch):
+def test_a_cpu_without_bfloat16_is_told(tiny_export, monkeypatch):
     import openvino
 
     class Old:
@@ -202,32 +200,32 @@ def test_a_cpu_without_bfloat16_is_told(graph, monkeypatch):
 
     monkeypatch.setattr(openvino, "Core", Old)
     with pytest.raises(ModelError, match="neither AVX512-BF16 nor AMX"):
-        OpenVinoSession(graph.folder / "model.onnx", 1, "bfloat16")
+        OpenVinoSession(tiny_export.folder / "model.onnx", 1, "bfloat16")
 
 
 # -- what goes wrong
 
 
-def test_options_that_do_not_fit_are_told(tiny_folder, graph, tmp_path, monkeypatch):
+def test_options_that_do_not_fit_are_told(tiny_folder, tiny_export, tmp_path, monkeypatch):
     for wrong, said_of_it in (
         ({"runtime": "tflite"}, "choose one of torch, onnxruntime, openvino and auto"),
         ({"runtime": "openvino", "dtype": "float16"}, "OpenVINO computes in float32 or bfloat16"),
         ({"runtime": "openvino", "device": "cuda"}, "OpenVINO is run on the CPU"),
         ({"runtime": "onnxruntime", "dtype": "bfloat16"}, "precision was chosen when it was"),
     ):  # fmt: skip
-        for what in (tiny_folder, graph):
+        for what in (tiny_folder, tiny_export):
             with pytest.raises(ModelError, match=said_of_it):
                 load_model(what, **wrong)
     with pytest.raises(ModelError, match="an ONNX graph, which torch does not run"):
-        load_model(graph, runtime="torch")
+        load_model(tiny_export, runtime="torch")
     with pytest.raises(ModelError, match="a graph is run by onnxruntime or openvino"):
-        load_onnx(graph, runtime="torch")
-    (tmp_path / "cut.onnx").write_bytes((graph.folder / "model.onnx").read_bytes()[:5_000])
+        load_onnx(tiny_export, runtime="torch")
+    (tmp_path / "cut.onnx").write_bytes((tiny_export.folder / "model.onnx").read_bytes()[:5_000])
     with pytest.raises(ModelError, match=r"openvino cannot load 'cut\.onnx'"):
         load_model(tmp_path / "cut.onnx", runtime="openvino")
     monkeypatch.setattr(graph_sessions, "has_openvino", lambda: False)
     with pytest.raises(ModelError, match=r'pip install "ptlab\[openvino\]"'):
-        load_model(graph, runtime="openvino")
+        load_model(tiny_export, runtime="openvino")
 
 
 def test_a_kind_that_cannot_become_a_graph_is_refused_if_that_was_asked_for(make_tiny):
@@ -291,17 +289,17 @@ def test_the_road_of_a_graph_depends_on_its_precision_too(precision, has, runtim
     assert road.why
 
 
-def test_auto_takes_the_road_and_says_so(tiny_folder, graph, sounds, monkeypatch, caplog):
+def test_auto_takes_the_road_and_says_so(tiny_folder, tiny_export, sounds, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "ptlab")
     monkeypatch.setattr(models, "this_equipment", lambda _: Equipment("cpu", ("avx2",), True, True))
-    for what in (tiny_folder, graph):
+    for what in (tiny_folder, tiny_export):
         model = load_model(what, device="cpu", runtime="auto")
         assert (model.runtime, model.dtype) == ("openvino", "float32")
         assert str(model.road) in caplog.messages[-1]
         assert model.log_probs(sounds[:1])[0].shape == (model.frames(len(sounds[0])), 46)
     monkeypatch.setattr(models, "this_equipment", lambda _: Equipment("cpu", ("avx2",)))
     assert isinstance(load_model(tiny_folder, device="cpu", runtime="auto"), SpeechModel)
-    assert load_model(graph, runtime="auto").runtime == "onnxruntime"
+    assert load_model(tiny_export, runtime="auto").runtime == "onnxruntime"
 
 
 def test_auto_stays_in_torch_with_what_cannot_become_a_graph(make_tiny, monkeypatch):

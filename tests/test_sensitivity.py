@@ -12,7 +12,6 @@ from ptlab import plots
 from ptlab.ctc import decode
 from ptlab.data import load_corpus
 from ptlab.errors import DataError, ModelError
-from ptlab.export import export_onnx
 from ptlab.metrics import cer
 from ptlab.models import load_model
 from ptlab.quantize import calibration_clips, quantize, weight_groups
@@ -23,11 +22,6 @@ pytest.importorskip("onnx", reason="quantizing ONNX files: pip install 'ptlab[ex
 
 
 @pytest.fixture(scope="module")
-def tiny(tiny_model, tmp_path_factory):
-    return export_onnx(tiny_model, tmp_path_factory.mktemp("sensitivity") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def clips():
     dev = load_corpus("dev")
     shortest = dev.frame.sort_values("duration_s").head(2)
@@ -35,27 +29,27 @@ def clips():
 
 
 @pytest.fixture(scope="module")
-def found(tiny, clips):
-    return sensitivity(tiny, clips)
+def found(tiny_export, clips):
+    return sensitivity(tiny_export, clips)
 
 
-def test_every_group_is_measured_alone(tiny, clips, found, tmp_path):
-    groups = weight_groups(tiny)
+def test_every_group_is_measured_alone(tiny_export, clips, found, tmp_path):
+    groups = weight_groups(tiny_export)
     assert found.frame.index.tolist() == list(groups)
     assert found.frame.weights.tolist() == list(groups.values())
     assert (found.frame.difference > 0).all() and (found.frame.agreement <= 1).all()
     others = [g for g in groups if g != "layers.1"]
-    alone = quantize(tiny, tmp_path / "alone", operators=["MatMul", "Conv"], exclude=others)
+    alone = quantize(tiny_export, tmp_path / "alone", operators=["MatMul", "Conv"], exclude=others)
     waves = [clips.audio(i).waveform for i in range(len(clips))]
-    first, second = tiny.load().log_probs(waves), alone.load().log_probs(waves)
+    first, second = tiny_export.load().log_probs(waves), alone.load().log_probs(waves)
     gaps = [
         np.abs(a - b)[np.arange(len(a)), a.argmax(axis=1)]
         for a, b in zip(first, second, strict=True)
     ]
     row = found.frame.loc["layers.1"]
     assert row.difference == pytest.approx(np.concatenate(gaps).mean(), rel=1e-3)
-    assert row.saved_mb == pytest.approx((tiny.size_bytes - alone.size_bytes) / 1e6)
-    model = load_model(tiny)
+    assert row.saved_mb == pytest.approx((tiny_export.size_bytes - alone.size_bytes) / 1e6)
+    model = load_model(tiny_export)
     references = [normalize_text(text, model.vocabulary) for text in clips.frame.text]
     rates = [
         cer(references, [decode(m, model.vocabulary, model.blank) for m in matrices])
@@ -64,8 +58,8 @@ def test_every_group_is_measured_alone(tiny, clips, found, tmp_path):
     assert row.cer_change == pytest.approx(rates[1] - rates[0])
 
 
-def test_groups_that_a_method_does_not_touch_are_left_out(tiny, clips):
-    left = sensitivity(tiny, clips, method="int4").frame.index
+def test_groups_that_a_method_does_not_touch_are_left_out(tiny_export, clips):
+    left = sensitivity(tiny_export, clips, method="int4").frame.index
     assert {"feature_extractor", "pos_conv_embed"}.isdisjoint(left) and "lm_head" in left
 
 
@@ -99,11 +93,11 @@ def test_a_budget_is_kept_and_at_least_half_as_good_as_the_best_choice():
         assert max(chosen.difference.sum(), damage.max()) >= best / 2
 
 
-def test_what_is_chosen_on_test_clips_is_refused(tiny, clips):
+def test_what_is_chosen_on_test_clips_is_refused(tiny_export, clips):
     with pytest.raises(DataError, match="from the test split"):
-        sensitivity(tiny, load_corpus("test"))
+        sensitivity(tiny_export, load_corpus("test"))
     with pytest.raises(ModelError, match="choose int8_dynamic, int8_static or int4"):
-        sensitivity(tiny, clips, method="float16")
+        sensitivity(tiny_export, clips, method="float16")
 
 
 def test_default_clips_are_32_of_dev_from_its_beginning_to_its_end():

@@ -18,13 +18,8 @@ onnx = pytest.importorskip("onnx", reason="writing ONNX files: pip install 'ptla
 
 
 @pytest.fixture(scope="module")
-def tiny(tiny_model, tmp_path_factory):
-    return export_onnx(tiny_model, tmp_path_factory.mktemp("tensorrt") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def made(tiny, tmp_path_factory):
-    return export_tensorrt(tiny, tmp_path_factory.mktemp("trt") / "out", build=False)
+def made(tiny_export, tmp_path_factory):
+    return export_tensorrt(tiny_export, tmp_path_factory.mktemp("trt") / "out", build=False)
 
 
 @pytest.fixture
@@ -72,7 +67,7 @@ def test_products_are_in_float16_and_norms_and_softmax_in_float32(made):
     assert types[graph.output[0].name] == types["input_values"] == single
 
 
-def test_no_weight_is_there_twice_and_each_tensor_is_cast_once(made, tiny):
+def test_no_weight_is_there_twice_and_each_tensor_is_cast_once(made, tiny_export):
     graph, types = types_of(made.folder / "model.onnx")
     used = {name for node in graph.node for name in node.input}
     assert all(i.name in used for i in graph.initializer)
@@ -81,21 +76,21 @@ def test_no_weight_is_there_twice_and_each_tensor_is_cast_once(made, tiny):
         if n.op_type == "Cast" and types.get(n.output[0]) == onnx.TensorProto.FLOAT16
     ]  # fmt: skip
     assert len(narrowed) == len(set(narrowed)) > 0
-    before, after = (weights_size(export.folder / "model.onnx") for export in (tiny, made))
+    before, after = (weights_size(export.folder / "model.onnx") for export in (tiny_export, made))
     assert after < 0.6 * before
 
 
-def test_the_mixed_graph_gives_nearly_the_same_on_the_cpu(made, tiny, speechlike):
+def test_the_mixed_graph_gives_nearly_the_same_on_the_cpu(made, tiny_export, speechlike):
     model, sounds = load_model(made.folder), [speechlike(1.0, 0), speechlike(0.4, 1)]
     assert model.precision == "mixed"
-    for a, b in zip(tiny.load().log_probs(sounds), model.log_probs(sounds), strict=True):
+    for a, b in zip(tiny_export.load().log_probs(sounds), model.log_probs(sounds), strict=True):
         letters = [i for i in range(46) if i not in (1, 2, 3)]  # these are near -10,000
         gap = np.abs(a - b)[:, letters]
         assert 0 < gap.max() < 0.5
 
 
-def test_buckets_cover_every_length_without_a_hole(tiny):
-    model = tiny.load()
+def test_buckets_cover_every_length_without_a_hole(tiny_export):
+    model = tiny_export.load()
     plans = plan_engines(model, (2, 5, 20), batch_size=4)
     assert [p.name for p in plans] == ["2s.engine", "5s.engine", "20s.engine"]
     assert plans[0].samples[0] == model.receptive_field
@@ -144,18 +139,18 @@ def test_a_script_for_the_other_machine_builds_what_is_planned(made, tmp_path):
     assert "to be built by build_engines.sh" in str(made) and not made.built
 
 
-def test_with_a_card_the_engines_are_built(tiny, card, tmp_path):
+def test_with_a_card_the_engines_are_built(tiny_export, card, tmp_path):
     assert missing_for_tensorrt() == ()
-    done = export_tensorrt(tiny, tmp_path / "trt", buckets_s=(1, 2))
+    done = export_tensorrt(tiny_export, tmp_path / "trt", buckets_s=(1, 2))
     assert done.built and str(done) == "trt: 2 engines, built"
     assert [c[0] for c in card].count("trtexec") == 2
     assert all((done.folder / p.name).read_bytes() == b"engine" for p in done.plans)
 
 
-def test_what_is_missing_is_named(tiny, card, tmp_path, monkeypatch):
+def test_what_is_missing_is_named(tiny_export, card, tmp_path, monkeypatch):
     monkeypatch.setattr(tensorrt.shutil, "which", lambda name: None)
     with pytest.raises(ModelError, match=r"missing: an NVIDIA card with its driver .*; trtexec 10"):
-        export_tensorrt(tiny, tmp_path / "trt")
+        export_tensorrt(tiny_export, tmp_path / "trt")
     monkeypatch.setattr(
         tensorrt.shutil, "which", lambda name: name if name == "nvidia-smi" else None
     )
@@ -165,22 +160,22 @@ def test_what_is_missing_is_named(tiny, card, tmp_path, monkeypatch):
     assert not (tmp_path / "trt").exists()
 
 
-def test_a_failed_building_keeps_nothing_and_says_why(tiny, card, tmp_path, monkeypatch):
+def test_a_failed_building_keeps_nothing_and_says_why(tiny_export, card, tmp_path, monkeypatch):
     said = "[I] loading\n[E] Error Code 4: out of workspace\n"
     failed = subprocess.CompletedProcess([], 1, said, "")
     monkeypatch.setattr(tensorrt, "missing_for_tensorrt", lambda: ())
     monkeypatch.setattr(tensorrt.subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(ModelError, match=r"2s\.engine \(code 1\): \[E\] Error Code 4"):
-        export_tensorrt(tiny, tmp_path / "trt")
+        export_tensorrt(tiny_export, tmp_path / "trt")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_numbers_and_sources_that_do_not_fit_are_told(tiny, tmp_path):
+def test_numbers_and_sources_that_do_not_fit_are_told(tiny_export, tmp_path):
     for buckets in ((), (2, 2), (0, 1), (5, 2)):
         with pytest.raises(ModelError, match="expected rising lengths"):
-            export_tensorrt(tiny, tmp_path / "x", buckets_s=buckets, build=False)
+            export_tensorrt(tiny_export, tmp_path / "x", buckets_s=buckets, build=False)
     with pytest.raises(ModelError, match="batch_size=0"):
-        export_tensorrt(tiny, tmp_path / "x", batch_size=0, build=False)
-    small = quantize(tiny, tmp_path / "int8")
+        export_tensorrt(tiny_export, tmp_path / "x", batch_size=0, build=False)
+    small = quantize(tiny_export, tmp_path / "int8")
     with pytest.raises(ModelError, match="has int8_dynamic weights; give the float32 export"):
         export_tensorrt(small, tmp_path / "x", build=False)
