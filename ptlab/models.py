@@ -344,11 +344,9 @@ def _is_encoder(folder: Path) -> bool:
 
 
 def _lacks_head(architectures: list[str] | None) -> bool:
-    return (
-        architectures is not None
-        and len(architectures) > 0
-        and not any(a.endswith("ForCTC") for a in architectures)
-    )
+    if not architectures:
+        return False
+    return not any(a.endswith("ForCTC") for a in architectures)
 
 
 @contextmanager

@@ -347,8 +347,9 @@ def read_speech(folders: list[Path]) -> list:
 
     A folder that is named twice is decoded once; its clips are then drawn twice as often.
     """
-    corpora = [f for f in folders if (f / "metadata.csv").exists()]
-    found = {f: read_corpus(f) if f in corpora else read_folder(f) for f in dict.fromkeys(folders)}
+    found = {
+        f: (read_corpus if (f / "metadata.csv").exists() else read_folder)(f) for f in set(folders)
+    }
     return [clip for f in folders for clip in found[f]]
 
 

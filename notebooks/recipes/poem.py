@@ -31,4 +31,5 @@ for n, text in spoken.items():
 
 lyrics = Path(poem.stem + ".lrc")
 lyrics.write_text("\n".join(stamped) + "\n", encoding="utf-8")
-print(f"{lyrics}: {len(stamped)} lines. Listen first to", *sorted(doubts)[:3], sep="\n")
+print(f"{lyrics}: {len(stamped)} lines. Listen first to")
+print(*(line for _, line in sorted(doubts)[:3]), sep="\n")
