@@ -24,9 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from ptlab.decoders import decode_bytes, decode_file
-from ptlab.errors import AudioError
-from ptlab.samples import (
+from ptlab._speech.decoders import decode_bytes, decode_file
+from ptlab._speech.samples import (
     checked_rate,
     checked_samples,
     is_silent,
@@ -35,6 +34,7 @@ from ptlab.samples import (
     to_mono,
     to_numpy,
 )
+from ptlab.errors import AudioError
 
 __all__ = ["SAMPLE_RATE", "Audio", "load_audio", "normalize", "resample"]
 

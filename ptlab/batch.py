@@ -9,11 +9,11 @@
 >>> print(report.failed[0].message)
 No file 'lost.wav'; check the path and the current folder.
 
-Threads read and resample (`ptlab.batch_reader`); windows of several files are put together into
-mini-batches of similar lengths (`ptlab.minibatches`); each file is put together again from its
-windows, decoded as `Transcriber` does it (`ptlab.batch_run`), and written to a journal at once
-(`ptlab.journal`). What is held in memory depends on ``batch_s``, not on the number of files or
-their length.
+Threads read and resample (`ptlab._batch.reader`); windows of several files are put together into
+mini-batches of similar lengths (`ptlab._batch.minibatches`); each file is put together again from
+its windows, decoded as `Transcriber` does it (`ptlab._batch.run`), and written to a journal at once
+(`ptlab._batch.journal`). What is held in memory depends on ``batch_s``, not on the number of files
+or their length.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from ptlab.batch_inputs import find_sources
-from ptlab.batch_ledger import Ledger
-from ptlab.batch_progress import Progress
-from ptlab.batch_report import BatchReport
-from ptlab.batch_run import BatchRun
+from ptlab._batch.file_result import STATUSES, FileResult
+from ptlab._batch.inputs import find_sources
+from ptlab._batch.journal import Journal, settings_of
+from ptlab._batch.ledger import Ledger
+from ptlab._batch.progress import Progress
+from ptlab._batch.report import BatchReport
+from ptlab._batch.run import BatchRun
+from ptlab._batch.stop_signals import sigterm_interrupts
 from ptlab.errors import PtlabError
-from ptlab.file_result import STATUSES, FileResult
-from ptlab.journal import Journal, settings_of
-from ptlab.stop_signals import sigterm_interrupts
 from ptlab.transcribe import Transcriber, as_transcriber
 
 if TYPE_CHECKING:
-    from ptlab.speech_model import CTCModel
+    from ptlab._speech.speech_model import CTCModel
 
 __all__ = ["STATUSES", "BatchReport", "FileResult", "transcribe_files"]
 

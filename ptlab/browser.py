@@ -26,11 +26,11 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from ptlab._export.web_runtime import FILES, find_web_runtime
 from ptlab.errors import ModelError
 from ptlab.export import new_folder
 from ptlab.models import read_calibration
 from ptlab.onnx_model import GRAPH, OnnxModel, load_onnx
-from ptlab.web_runtime import FILES, find_web_runtime
 
 __all__ = ["BrowserDemo", "browser_demo"]
 

@@ -210,8 +210,8 @@ def _check_places(arguments: argparse.Namespace) -> None:
 
 
 def _stream(arguments: argparse.Namespace) -> int:
-    from ptlab.captions import pcm_packets, show_captions
-    from ptlab.sound_stream import SoundStream
+    from ptlab._speech.sound_stream import SoundStream
+    from ptlab._stream.captions import pcm_packets, show_captions
     from ptlab.streaming import BufferedCTC, StreamingRecognizer
 
     policy = BufferedCTC(arguments.chunk, arguments.left, arguments.right)
@@ -343,7 +343,7 @@ def _facts() -> Iterator[tuple[str, Any]]:
 
 
 def _device() -> str:
-    from ptlab.devices import find_device
+    from ptlab._speech.devices import find_device
 
     try:
         return find_device("auto")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptlab.samples import frame_count
+from ptlab._speech.samples import frame_count
 
 if TYPE_CHECKING:
     import torch

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ptlab import ctc
+from ptlab._finetune.data import as_corpus
+from ptlab._speech.speech_model import CTCModel
 from ptlab.data import Corpus
 from ptlab.errors import DataError
-from ptlab.finetune_data import as_corpus
 from ptlab.metrics import Interval, PairedComparison, bootstrap, error_rates, paired_comparison
-from ptlab.speech_model import CTCModel
 from ptlab.text import normalize_text
 from ptlab.transcribe import Transcriber
 

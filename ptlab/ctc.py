@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ptlab.lattice import Alignment, align, as_matrix, forward_log_prob
+from ptlab._speech.lattice import Alignment, align, as_matrix, forward_log_prob
 from ptlab.text import VOCABULARY
 
 __all__ = [

@@ -11,7 +11,7 @@ Embeddings(2 recordings, mini, layers 0, 4, 256 numbers a frame)
 (2, 256)
 
 Which tensor each layer is stands in `ptlab.hidden_states`, how long recordings are cut and joined
-in `ptlab.embedding_windows`.
+in `ptlab._embed.embedding_windows`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from ptlab.audio import Audio, load_audio
-from ptlab.batch_inputs import Sources, find_sources
-from ptlab.embedding_run import EmbeddingRun, readable
-from ptlab.embedding_store import DiskStore, MemoryStore
-from ptlab.embedding_windows import OVERLAP_S, WINDOW_S
-from ptlab.errors import DataError, PtlabError
-from ptlab.graph_layers import GraphReader
-from ptlab.hidden_states import (
+from ptlab._batch.inputs import Sources, find_sources
+from ptlab._embed.embedding_windows import OVERLAP_S, WINDOW_S
+from ptlab._embed.graph_layers import GraphReader
+from ptlab._embed.hidden_states import (
     Layer,
     LayerReader,
     Layers,
@@ -38,11 +34,15 @@ from ptlab.hidden_states import (
     hidden_states,
     with_random_weights,
 )
+from ptlab._embed.pooling import check_pool, pooled_size
+from ptlab._embed.run import EmbeddingRun, readable
+from ptlab._embed.store import DiskStore, MemoryStore
+from ptlab._speech.speech_model import digest_of_model
+from ptlab._speech.windows import check_windows
+from ptlab.audio import Audio, load_audio
+from ptlab.errors import DataError, PtlabError
 from ptlab.models import SpeechModel, load_model, load_speech_model
 from ptlab.onnx_model import OnnxModel
-from ptlab.pooling import check_pool, pooled_size
-from ptlab.speech_model import digest_of_model
-from ptlab.windows import check_windows
 
 __all__ = ["Embeddings", "embed", "hidden_states", "with_random_weights"]
 
@@ -240,7 +240,7 @@ def embed(
     batch_s : float
         Seconds of audio, padding included, that are run at once.
     window_s, overlap_s : float
-        Longer recordings are run in windows; see `ptlab.embedding_windows`.
+        Longer recordings are run in windows; see `ptlab._embed.embedding_windows`.
     progress : bool
         Show a bar.
 

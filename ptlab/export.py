@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ptlab._export.onnx_graph import check_clips, check_exportable, require_onnx, write_graph
 from ptlab.errors import ModelError
 from ptlab.models import SpeechModel, load_speech_model
-from ptlab.onnx_graph import check_clips, check_exportable, require_onnx, write_graph
 from ptlab.onnx_model import GRAPH, load_onnx
 
 if TYPE_CHECKING:

@@ -22,13 +22,13 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from ptlab._embed.hidden_states import CONV, FINAL, Layer, find_layers
+from ptlab._embed.pooling import check_pool, pooled_size
 from ptlab.audio import Audio
 from ptlab.embeddings import embed
 from ptlab.errors import PtlabError
-from ptlab.hidden_states import CONV, FINAL, Layer, find_layers
 from ptlab.models import SpeechModel, load_model
 from ptlab.onnx_model import OnnxModel
-from ptlab.pooling import check_pool, pooled_size
 
 __all__ = ["Wav2Vec2Features"]
 

@@ -31,14 +31,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ptlab.collate import CTCCollator
-from ptlab.data import Corpus
-from ptlab.devices import find_device
-from ptlab.errors import PtlabError
-from ptlab.finetune_arguments import find_precision, training_arguments
-from ptlab.finetune_audit import DataAudit, audit_data
-from ptlab.finetune_data import Clips, as_corpus
-from ptlab.finetune_folder import (
+from ptlab._batch.minibatches import is_out_of_memory
+from ptlab._finetune.arguments import find_precision, training_arguments
+from ptlab._finetune.data import Clips, as_corpus
+from ptlab._finetune.folder import (
     checkpoints,
     claim,
     fingerprint,
@@ -46,16 +42,20 @@ from ptlab.finetune_folder import (
     last_checkpoint,
     read_state,
 )
-from ptlab.finetune_model import trainable_model
-from ptlab.finetune_result import FinetuneResult, read_result, write_result
-from ptlab.finetune_save import keep, without_bars
-from ptlab.finetune_settings import FinetuneSettings
-from ptlab.finetune_trainer import CTCTrainer, Patience
-from ptlab.finetune_weights import bytes_to_store, prepared
-from ptlab.minibatches import is_out_of_memory
+from ptlab._finetune.model import trainable_model
+from ptlab._finetune.progress import LiveProgress
+from ptlab._finetune.result import FinetuneResult, read_result, write_result
+from ptlab._finetune.save import keep, without_bars
+from ptlab._finetune.settings import FinetuneSettings
+from ptlab._finetune.trainer import CTCTrainer, Patience
+from ptlab._finetune.weights import bytes_to_store, prepared
+from ptlab._speech.devices import find_device
+from ptlab.collate import CTCCollator
+from ptlab.data import Corpus
+from ptlab.errors import PtlabError
+from ptlab.finetune_audit import DataAudit, audit_data
 from ptlab.models import SpeechModel
 from ptlab.text import encode
-from ptlab.training_progress import LiveProgress
 
 __all__ = ["FinetuneResult", "FinetuneSettings", "finetune"]
 

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ptlab._finetune.data import as_corpus, frames_needed
+from ptlab._speech.speech_model import CTCModel
 from ptlab.audio import load_audio
 from ptlab.data import Corpus
 from ptlab.errors import AudioError, DataError, TextError
-from ptlab.finetune_data import as_corpus, frames_needed
 from ptlab.models import load_model
-from ptlab.speech_model import CTCModel
 from ptlab.text import VOCABULARY, encode, normalize_text, writable_text
 
 if TYPE_CHECKING:

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
+from ptlab._stream.live_session import Captions, LiveTake, pcm_samples
 from ptlab.errors import PtlabError
-from ptlab.live_session import Captions, LiveTake, pcm_samples
 from ptlab.streaming import BufferedCTC, LocalAgreement, NaiveChunks, StreamingRecognizer
 
 if TYPE_CHECKING:
-    from ptlab.speech_model import CTCModel
+    from ptlab._speech.speech_model import CTCModel
     from ptlab.transcribe import Transcriber
 
 __all__ = ["LiveCaptions", "live_captions"]

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ptlab.calibration import auroc, ece, reliability
-from ptlab.edits import (
+from ptlab._metrics.calibration import auroc, ece, reliability
+from ptlab._metrics.edits import (
     Edit,
     align_words,
     confusions,
@@ -33,8 +33,8 @@ from ptlab.edits import (
     show_errors,
     word_correctness,
 )
+from ptlab._metrics.resampling import group_draws, middle, two_sided_p
 from ptlab.errors import PtlabError
-from ptlab.resampling import group_draws, middle, two_sided_p
 
 __all__ = [
     "Edit",

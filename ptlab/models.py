@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ptlab.devices import find_device, find_dtype
+from ptlab._export.graph_sessions import RUNTIMES
+from ptlab._export.onnx_graph import as_graph
+from ptlab._speech.devices import find_device, find_dtype
+from ptlab._speech.roads import Road, road_of_graph, road_of_weights, this_equipment
+from ptlab._speech.speech_model import CTCModel, SpeechModel
 from ptlab.errors import ModelError
-from ptlab.graph_sessions import RUNTIMES
-from ptlab.onnx_graph import as_graph
 from ptlab.onnx_model import GRAPH, OnnxModel, load_onnx
-from ptlab.roads import Road, road_of_graph, road_of_weights, this_equipment
-from ptlab.speech_model import CTCModel, SpeechModel
 
 if TYPE_CHECKING:
     import torch

@@ -22,23 +22,23 @@ import matplotlib.pyplot as plt  # noqa: F401 (for the examples)
 import numpy as np
 
 from ptlab import ctc
-from ptlab.audio import SAMPLE_RATE, Audio
-from ptlab.batch_plots import plot_bars, plot_listening_order, plot_padding, plot_throughput
-from ptlab.diagrams import plot_asr_overview, plot_pretraining, plot_receptive_field
-from ptlab.error_plots import plot_confusions, plot_errors, plot_intervals, plot_reliability
-from ptlab.errors import PtlabError
-from ptlab.figures import CASING, FAINT, LABEL_PT, axes_or_new, axes_width_in, text_width_pt
-from ptlab.probe_plots import (
+from ptlab._finetune.history import plot_training
+from ptlab._plots.batch import plot_bars, plot_listening_order, plot_padding, plot_throughput
+from ptlab._plots.diagrams import plot_asr_overview, plot_pretraining, plot_receptive_field
+from ptlab._plots.errors import plot_confusions, plot_errors, plot_intervals, plot_reliability
+from ptlab._plots.figures import CASING, FAINT, LABEL_PT, axes_or_new, axes_width_in, text_width_pt
+from ptlab._plots.probes import (
     plot_det,
     plot_frame_similarity,
     plot_layer_sweep,
     plot_layers,
     plot_map,
 )
-from ptlab.runtime_plots import plot_runtimes, plot_sensitivity
-from ptlab.stream_plots import plot_flicker, plot_step_cost, plot_timeline, plot_tradeoff
-from ptlab.training_history import plot_training
-from ptlab.transfer_plots import plot_transfer
+from ptlab._plots.runtimes import plot_runtimes, plot_sensitivity
+from ptlab._plots.streams import plot_flicker, plot_step_cost, plot_timeline, plot_tradeoff
+from ptlab._plots.transfer import plot_transfer
+from ptlab.audio import SAMPLE_RATE, Audio
+from ptlab.errors import PtlabError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,7 +17,7 @@ import os
 import re
 from pathlib import Path
 
-from ptlab.batch_inputs import SOUND_SUFFIXES
+from ptlab._batch.inputs import SOUND_SUFFIXES
 from ptlab.data import Corpus, data_dir, read_metadata
 from ptlab.errors import DataError
 

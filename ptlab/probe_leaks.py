@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ptlab._probe.fit import as_tensor, guess, make_classifier
+from ptlab._probe.folds import Folds, closed_folds, group_folds, numbered
+from ptlab._probe.near_duplicates import near_duplicates
+from ptlab._probe.scores import Scores, compare_guesses, score_guesses
 from ptlab.embeddings import Embeddings
 from ptlab.errors import PtlabError
 from ptlab.metrics import PairedComparison
-from ptlab.near_duplicates import near_duplicates
-from ptlab.probe_fit import as_tensor, guess, make_classifier
-from ptlab.probe_folds import Folds, closed_folds, group_folds, numbered
-from ptlab.probe_scores import Scores, compare_guesses, score_guesses
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ True
 How it is done here, and why: groups (voices, texts, sessions) are never in training and test at
 once; the scaler is fitted and the layer is chosen inside the training clips; intervals draw whole
 groups; and each score comes with those of the controls that it must beat. Folds:
-`ptlab.probe_folds`. Controls: `ptlab.probe_controls`. Leaks: `ptlab.probe_leaks`.
+`ptlab._probe.folds`. Controls: `ptlab._probe.controls`. Leaks: `ptlab.probe_leaks`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ptlab._probe.controls import CONTROLS, FROM_LABELS, sound_controls
+from ptlab._probe.fit import Guesses, as_tensor, guess, majority_guesses, make_classifier
+from ptlab._probe.folds import Folds, group_folds, join_groups, numbered, shuffled_labels
+from ptlab._probe.mix import LayerMix
+from ptlab._probe.result import LayerSweep, ProbeResult
+from ptlab._probe.scores import METRICS, Scores, compare_guesses, score_guesses
 from ptlab.embeddings import Embeddings
 from ptlab.errors import PtlabError
 from ptlab.metrics import Interval
-from ptlab.probe_controls import CONTROLS, FROM_LABELS, sound_controls
-from ptlab.probe_fit import Guesses, as_tensor, guess, majority_guesses, make_classifier
-from ptlab.probe_folds import Folds, group_folds, join_groups, numbered, shuffled_labels
-from ptlab.probe_mix import LayerMix
-from ptlab.probe_result import LayerSweep, ProbeResult
-from ptlab.probe_scores import METRICS, Scores, compare_guesses, score_guesses
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +106,7 @@ def probe(
     folds : int
         Fewer where a class has fewer groups.
     n_permutations : int
-        Label sets shuffled (`ptlab.probe_folds.shuffled_labels`), each with the whole procedure;
+        Label sets shuffled (`ptlab._probe.folds.shuffled_labels`), each with the whole procedure;
         the least possible p-value is one over one more than this.
     n_resamples, level, seed
         Of the bootstrap.

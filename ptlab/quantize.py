@@ -35,16 +35,16 @@ from typing import Any
 
 import numpy as np
 
+from ptlab._export.half_precision import store_in_half
+from ptlab._export.int4 import put_int4
+from ptlab._export.int8_weights import store_in_int8
+from ptlab._export.onnx_graph import require_onnx, write_with_facts
+from ptlab._export.onnx_weights import OPERATORS, group_of, weighted_nodes, weights_of
 from ptlab.audio import load_audio
 from ptlab.data import Corpus, load_corpus
 from ptlab.errors import DataError, ModelError
 from ptlab.export import Export, check_parity, copy_belongings, new_folder
-from ptlab.half_precision import store_in_half
-from ptlab.int4 import put_int4
-from ptlab.int8_weights import store_in_int8
-from ptlab.onnx_graph import require_onnx, write_with_facts
 from ptlab.onnx_model import GRAPH, OnnxModel, load_onnx
-from ptlab.onnx_weights import OPERATORS, group_of, weighted_nodes, weights_of
 
 __all__ = ["quantize", "weight_groups"]
 

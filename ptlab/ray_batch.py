@@ -29,17 +29,17 @@ from typing import Any
 
 import pandas as pd
 
+from ptlab._batch.file_result import FileResult
+from ptlab._batch.inputs import find_sources
+from ptlab._batch.journal import Journal, settings_of
+from ptlab._batch.ledger import Ledger
+from ptlab._batch.progress import Progress
+from ptlab._batch.ray_worker import Begun, RayTranscriber, Worker
+from ptlab._batch.reader import digest_of
+from ptlab._batch.stop_signals import sigterm_interrupts
 from ptlab.batch import JOBS, BatchReport
-from ptlab.batch_inputs import find_sources
-from ptlab.batch_ledger import Ledger
-from ptlab.batch_progress import Progress
-from ptlab.batch_reader import digest_of
 from ptlab.errors import PtlabError
-from ptlab.file_result import FileResult
-from ptlab.journal import Journal, settings_of
 from ptlab.models import default_model
-from ptlab.ray_worker import Begun, RayTranscriber, Worker
-from ptlab.stop_signals import sigterm_interrupts
 from ptlab.transcribe import as_transcriber
 
 __all__ = ["RayTranscriber", "transcribe_files_ray"]

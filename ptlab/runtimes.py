@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ptlab._export.runtime_costs import LENGTHS_S, RuntimeCosts, load_options, measure_costs
+from ptlab._export.runtime_quality import quality
+from ptlab._export.runtime_worker import Worker
+from ptlab._finetune.data import as_corpus
 from ptlab.errors import ModelError
-from ptlab.finetune_data import as_corpus
 from ptlab.models import load_model
-from ptlab.runtime_costs import LENGTHS_S, RuntimeCosts, load_options, measure_costs
-from ptlab.runtime_quality import quality
-from ptlab.runtime_worker import Worker
 from ptlab.transcribe import Transcriber
 
 if TYPE_CHECKING:

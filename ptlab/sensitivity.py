@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ptlab._export.onnx_weights import OPERATORS
+from ptlab._export.runtime_quality import Likeness, heard, likeness, lower_texts
 from ptlab.comparison import normal_references
 from ptlab.data import Corpus
 from ptlab.errors import ModelError
 from ptlab.metrics import cer
 from ptlab.onnx_model import load_onnx
-from ptlab.onnx_weights import OPERATORS
 from ptlab.quantize import calibration_clips, operators_of, quantize, weight_groups
-from ptlab.runtime_quality import Likeness, heard, likeness, lower_texts
 from ptlab.transcribe import Transcriber
 
 if TYPE_CHECKING:

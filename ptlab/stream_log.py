@@ -17,17 +17,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ptlab._stream.events import Commit, Final, joined
+from ptlab._stream.speech_stream import Event, Stream
 from ptlab.audio import load_audio
 from ptlab.errors import PtlabError
-from ptlab.speech_stream import Event, Stream
-from ptlab.stream_events import Commit, Final, joined
 from ptlab.streaming import StreamingRecognizer
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-    from ptlab.stream_policies import BufferedCTC, LocalAgreement, NaiveChunks
+    from ptlab._stream.policies import BufferedCTC, LocalAgreement, NaiveChunks
 
 __all__ = ["Step", "StreamLog", "simulate"]
 

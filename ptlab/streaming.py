@@ -11,7 +11,7 @@
 (True, True)
 
 A `StreamingRecognizer` holds the model and the choices, a `Stream` the state of one speaker. Every
-step encodes a window of the last seconds, of which a policy (`ptlab.stream_policies`) says what is
+step encodes a window of the last seconds, of which a policy (`ptlab._stream.policies`) says what is
 settled; what is settled never changes, until the utterance is over and is looked at once more.
 
 Real streaming needs a model that was trained for it (XLSR-Transducer, arXiv 2407.04439); this is
@@ -25,15 +25,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ptlab.endpointing import Endpointing, SileroVad
-from ptlab.speech_stream import Event, Stream, decode_together
-from ptlab.stream_events import Commit, Final, Partial
-from ptlab.stream_policies import BufferedCTC, LocalAgreement, NaiveChunks
-from ptlab.stream_setup import StreamSetup
+from ptlab._stream.endpointing import Endpointing, SileroVad
+from ptlab._stream.events import Commit, Final, Partial
+from ptlab._stream.policies import BufferedCTC, LocalAgreement, NaiveChunks
+from ptlab._stream.setup import StreamSetup
+from ptlab._stream.speech_stream import Event, Stream, decode_together
 from ptlab.transcribe import Transcriber, as_transcriber
 
 if TYPE_CHECKING:
-    from ptlab.speech_model import CTCModel
+    from ptlab._speech.speech_model import CTCModel
 
 __all__ = [
     "BufferedCTC",

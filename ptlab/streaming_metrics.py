@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ptlab.edits import align_words, common_beginning
+from ptlab._metrics.edits import align_words, common_beginning
+from ptlab._stream.events import Commit, Final, Partial
 from ptlab.errors import PtlabError
 from ptlab.metrics import PairedComparison, paired_comparison, wer
-from ptlab.stream_events import Commit, Final, Partial
 from ptlab.stream_log import StreamLog
 
 if TYPE_CHECKING:

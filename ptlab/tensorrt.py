@@ -29,12 +29,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ptlab._export.half_precision import halved
+from ptlab._export.onnx_graph import require_onnx, write_with_facts
+from ptlab._export.onnx_weights import OPERATORS, weights_of
 from ptlab.errors import ModelError
 from ptlab.export import check_parity, copy_belongings, new_folder
-from ptlab.half_precision import halved
-from ptlab.onnx_graph import require_onnx, write_with_facts
 from ptlab.onnx_model import GRAPH, MASK, WAVEFORMS, load_onnx
-from ptlab.onnx_weights import OPERATORS, weights_of
 
 __all__ = ["EnginePlan", "TensorRTExport", "export_tensorrt", "missing_for_tensorrt"]
 

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ptlab._speech.numerals import spell_numbers
 from ptlab.errors import TextError
-from ptlab.numerals import spell_numbers
 
 __all__ = [
     "VOCABULARY",

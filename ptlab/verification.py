@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from ptlab._metrics.resampling import group_draws, middle
+from ptlab._probe.folds import numbered
 from ptlab.errors import PtlabError
 from ptlab.metrics import Interval
-from ptlab.probe_folds import numbered
-from ptlab.resampling import group_draws, middle
 from ptlab.retrieval import unit_vectors
 
 __all__ = ["Trials", "Verification", "equal_error_rate", "make_trials", "verify"]

@@ -45,7 +45,7 @@ def run(model, output, **settings):
 
 def main(model, output):
     """Kill the run, as the system would, in the middle of a checkpoint."""
-    from ptlab.finetune_trainer import CTCTrainer
+    from ptlab._finetune.trainer import CTCTrainer
 
     def killed(trainer, folder):
         if trainer.state.global_step == 6:

@@ -21,9 +21,9 @@ from matplotlib.patches import Patch
 from matplotlib.text import Annotation, Text
 
 from ptlab import live_widget, map_widget, plots, widgets
+from ptlab._stream.events import Final, Partial
 from ptlab.metrics import confusions
 from ptlab.probes import layer_sweep
-from ptlab.stream_events import Final, Partial
 from ptlab.stream_log import Step, StreamLog
 from ptlab.text import VOCABULARY, encode
 from ptlab.transcription import Word

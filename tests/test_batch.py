@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_fakes import Speller
 
-from ptlab.audio_queue import AudioQueue
+from ptlab._batch.audio_queue import AudioQueue
+from ptlab._batch.inputs import find_sources
+from ptlab._batch.minibatches import lanes_for
+from ptlab._batch.run import LOOK_AHEAD, BatchRun
 from ptlab.batch import STATUSES, transcribe_files
-from ptlab.batch_inputs import find_sources
-from ptlab.batch_run import LOOK_AHEAD, BatchRun
 from ptlab.data import Corpus
 from ptlab.errors import DataError, PtlabError
-from ptlab.minibatches import lanes_for
 from ptlab.transcribe import Transcriber
 
 RATE = 16_000
@@ -244,8 +244,8 @@ def test_statuses_are_documented():
 @pytest.fixture
 def no_collection(monkeypatch):
     """A full collection takes a tenth of a second where torch is loaded."""
-    for room in ("minibatches", "batch_run"):
-        monkeypatch.setattr(f"ptlab.{room}.free_memory", lambda: None)
+    for room in ("minibatches", "run"):
+        monkeypatch.setattr(f"ptlab._batch.{room}.free_memory", lambda: None)
 
 
 class Tight(Recorder):
@@ -296,7 +296,7 @@ def test_what_fits_in_no_window_is_out_of_memory_and_the_rest_goes_on(tiny_model
 
 
 def test_a_file_that_does_not_fit_while_it_is_read(transcriber, paths, alone, monkeypatch):
-    from ptlab import sound_stream
+    from ptlab._speech import sound_stream
 
     original = sound_stream.checked_samples
 

@@ -13,9 +13,9 @@ import pytest
 import soundfile
 from batch_process import CAN_FORK, NO_FORK, Runs
 
+from ptlab._batch.journal import Journal
 from ptlab.batch import transcribe_files
 from ptlab.data import load_corpus, load_story
-from ptlab.journal import Journal
 
 pytestmark = pytest.mark.skipif(not CAN_FORK, reason=NO_FORK)
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from ptlab import batch_plots
+from ptlab._plots import batch as batch_plots
 from ptlab.errors import PtlabError
 
 BATCHES = [[1.0, 4.0, 2.5], [3.0, 3.0]]

@@ -10,12 +10,12 @@ from conftest import save_tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ptlab._batch.inputs import Sources
+from ptlab._batch.journal import Journal
+from ptlab._batch.ledger import Ledger
+from ptlab._batch.progress import Progress
 from ptlab.batch import transcribe_files
-from ptlab.batch_inputs import Sources
-from ptlab.batch_ledger import Ledger
-from ptlab.batch_progress import Progress
 from ptlab.errors import DataError
-from ptlab.journal import Journal
 from ptlab.models import load_model
 from ptlab.transcribe import Transcriber
 

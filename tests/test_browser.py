@@ -18,15 +18,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptlab import browser, cli, web_runtime
+from ptlab import browser, cli
+from ptlab._export import web_runtime
+from ptlab._export.web_runtime import FILES, find_web_runtime
+from ptlab._speech.windows import cut_windows, join_windows
 from ptlab.audio import normalize
 from ptlab.browser import POLICY, browser_demo, page_facts
 from ptlab.confidence import Calibrator
 from ptlab.errors import ModelError
 from ptlab.onnx_model import load_onnx
 from ptlab.transcribe import Transcriber
-from ptlab.web_runtime import FILES, find_web_runtime
-from ptlab.windows import cut_windows, join_windows
 
 pytest.importorskip("onnx", reason="writing ONNX files: pip install 'ptlab[export]'")
 needs_node = pytest.mark.skipif(

@@ -12,6 +12,7 @@ import soundfile
 import soxr
 from lab_server import ALLOWED, browse
 
+from ptlab._export.web_runtime import find_web_runtime
 from ptlab.audio import SAMPLE_RATE
 from ptlab.browser import browser_demo
 from ptlab.data import load_corpus
@@ -20,7 +21,6 @@ from ptlab.export import export_onnx
 from ptlab.metrics import cer
 from ptlab.quantize import quantize
 from ptlab.transcribe import Transcriber
-from ptlab.web_runtime import find_web_runtime
 
 pytestmark = pytest.mark.browser
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import soundfile
 
+from ptlab._speech.speech_model import SpeechModel
 from ptlab.cli import main
-from ptlab.speech_model import SpeechModel
 from ptlab.transcribe import Transcriber
 
 

@@ -21,13 +21,13 @@ from sklearn.utils import check_array
 from sklearn.utils.estimator_checks import check_estimator
 
 import ptlab
-from ptlab.embedding_store import DiskStore
-from ptlab.embedding_windows import faded
+from ptlab._embed.embedding_windows import faded
+from ptlab._embed.hidden_states import LayerReader, find_layers
+from ptlab._embed.pooling import pool_frames
+from ptlab._embed.store import DiskStore
 from ptlab.embeddings import embed, hidden_states, with_random_weights
 from ptlab.errors import AudioError, DataError, ModelError, PtlabError
 from ptlab.features import Wav2Vec2Features
-from ptlab.hidden_states import LayerReader, find_layers
-from ptlab.pooling import pool_frames
 
 KINDS = {  # kind -> what makes it differ from the shape of XLSR-53
     "stable": ("wav2vec2", {}),

@@ -11,7 +11,9 @@ from conftest import save_tiny
 from test_full_size import XLSR_53
 from test_speech_model import EVERY
 
-from ptlab import cli, export, onnx_graph
+from ptlab import cli, export
+from ptlab._export import onnx_graph
+from ptlab._speech.speech_model import digest_of_model
 from ptlab.audio import load_audio
 from ptlab.batch import transcribe_files
 from ptlab.data import load_corpus
@@ -20,7 +22,6 @@ from ptlab.errors import ModelError
 from ptlab.export import check_clips, check_parity, export_onnx, new_folder
 from ptlab.models import load_model
 from ptlab.onnx_model import OnnxModel, load_onnx
-from ptlab.speech_model import digest_of_model
 from ptlab.streaming import Final, StreamingRecognizer
 from ptlab.transcribe import Transcriber
 

@@ -56,7 +56,7 @@ ALL = CORE.union(*map(names, EXTRAS.values()))
 
 def texts() -> Iterator[tuple[str, str]]:
     for pattern in (
-        "ptlab/*.py", "tests/**/*.py", "data/recipes/*.py", "notebooks/**/*.ipynb",
+        "ptlab/**/*.py", "tests/**/*.py", "data/recipes/*.py", "notebooks/**/*.ipynb",
         "notebooks/**/*.md", "*.md", "Makefile", "environment.yml", ".binder/*",
     ):  # fmt: skip
         for path in ROOT.glob(pattern):
@@ -126,7 +126,7 @@ def undeclared(modules: dict[str, set[str]], declared: set[str]) -> dict[str, se
     return missing
 
 
-PACKAGE = sorted((ROOT / "ptlab").glob("*.py"))
+PACKAGE = sorted((ROOT / "ptlab").rglob("*.py"))
 
 
 def test_what_ptlab_imports_at_once_is_among_its_dependencies() -> None:

@@ -20,13 +20,16 @@ from finetune_runs import QUICK, STILL, run, tones
 from transformers import AutoModelForCTC, Wav2Vec2Processor
 
 import ptlab
-from ptlab import comparison, finetune_arguments, finetune_save, training_progress
+from ptlab import comparison
+from ptlab._finetune import arguments as finetune_arguments
+from ptlab._finetune import progress as training_progress
+from ptlab._finetune import save as finetune_save
+from ptlab._finetune.arguments import find_precision
+from ptlab._finetune.folder import checkpoints, last_checkpoint
+from ptlab._finetune.progress import LiveProgress
+from ptlab._finetune.trainer import CTCTrainer, Patience
 from ptlab.errors import DataError, PtlabError
-from ptlab.finetune_arguments import find_precision
-from ptlab.finetune_folder import checkpoints, last_checkpoint
-from ptlab.finetune_trainer import CTCTrainer, Patience
 from ptlab.text import VOCABULARY
-from ptlab.training_progress import LiveProgress
 
 ROOM = importlib.import_module("ptlab.finetune")  # ptlab.finetune is the function
 BLANK_LAST = (*VOCABULARY[7:], *VOCABULARY[1:7], "<pad>")  # number 0 is a letter

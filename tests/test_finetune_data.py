@@ -18,15 +18,15 @@ from transformers import (
 )
 
 import ptlab
+from ptlab._embed.hidden_states import with_random_weights
+from ptlab._finetune.augment import add_noise, augment_waveform, time_mask
+from ptlab._finetune.data import ByLength, Clips, as_corpus, frames_needed
+from ptlab._finetune.model import build_vocabulary, trainable_model
+from ptlab._finetune.settings import FinetuneSettings
 from ptlab.collate import IGNORED, CTCCollator
 from ptlab.data import Corpus
 from ptlab.errors import DataError, ModelError, PtlabError, TextError
 from ptlab.finetune_audit import audit_data
-from ptlab.finetune_augment import add_noise, augment_waveform, time_mask
-from ptlab.finetune_data import ByLength, Clips, as_corpus, frames_needed
-from ptlab.finetune_model import build_vocabulary, trainable_model
-from ptlab.finetune_settings import FinetuneSettings
-from ptlab.hidden_states import with_random_weights
 from ptlab.text import VOCABULARY, encode
 
 RATE = 16_000

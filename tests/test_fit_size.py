@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from ptlab import fit_size
+from ptlab._export.int8_weights import coded
 from ptlab.data import load_corpus
 from ptlab.errors import ModelError
 from ptlab.fit_size import quantize_to_fit
-from ptlab.int8_weights import coded
 from ptlab.models import load_model
 from ptlab.quantize import quantize, weight_groups
 

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_fakes import HOP, RATE, Speller, sound_of
 
+from ptlab._batch.run import BatchRun
+from ptlab._speech.windows import join_windows
 from ptlab.batch import transcribe_files
-from ptlab.batch_run import BatchRun
 from ptlab.confidence import Calibrator, frame_confidence
 from ptlab.text import VOCABULARY
 from ptlab.transcribe import Transcriber
-from ptlab.windows import join_windows
 
 BLANK, SPACE = 0, VOCABULARY.index("|")
 

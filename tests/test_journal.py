@@ -10,9 +10,9 @@ from conftest import save_tiny
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from ptlab._batch.file_result import STATUSES, FileResult
+from ptlab._batch.journal import TRIED_AGAIN, Journal, settings_of
 from ptlab.errors import DataError
-from ptlab.file_result import STATUSES, FileResult
-from ptlab.journal import TRIED_AGAIN, Journal, settings_of
 from ptlab.models import load_model
 from ptlab.transcribe import Transcriber
 from ptlab.transcription import Character, Word
@@ -154,7 +154,7 @@ def test_a_second_run_is_refused_until_the_first_has_ended(tmp_path):
 
 HOLDER = """
 import sys
-from ptlab.journal import Journal
+from ptlab._batch.journal import Journal
 journal = Journal(sys.argv[1], {})
 print("open", flush=True)
 sys.stdin.read()
@@ -176,7 +176,7 @@ def test_a_disk_without_locks_is_said(tmp_path, monkeypatch, caplog):
     def no_locks(file):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("ptlab.journal._lock", no_locks)
+    monkeypatch.setattr("ptlab._batch.journal._lock", no_locks)
     written(tmp_path / "j", [result(1)])
     assert "cannot be locked" in caplog.text
 

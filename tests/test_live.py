@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_fakes import RATE, Clock, Speller, in_packets, sound_of
 
+from ptlab._speech.samples import SILENCE_PEAK
+from ptlab._stream.live_session import Captions, LiveTake, pcm_samples, updated
 from ptlab.errors import ModelError
-from ptlab.live_session import Captions, LiveTake, pcm_samples, updated
 from ptlab.live_widget import SHOWN_LINES, LiveCaptions, live_captions
-from ptlab.samples import SILENCE_PEAK
 from ptlab.streaming import BufferedCTC, Commit, Final, Partial, StreamingRecognizer
 from ptlab.transcription import Word
 

@@ -13,8 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptlab import minibatches
-from ptlab.minibatches import MiniBatches, is_out_of_memory, lanes_for, plan
+from ptlab._batch import minibatches
+from ptlab._batch.minibatches import MiniBatches, is_out_of_memory, lanes_for, plan
 
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -30,7 +30,7 @@ OUT_OF_MEMORY = [
 def no_collection():
     """A full collection takes a tenth of a second where torch is loaded."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ptlab.minibatches.free_memory", lambda: None)
+        patch.setattr("ptlab._batch.minibatches.free_memory", lambda: None)
         yield
 
 
@@ -172,7 +172,7 @@ def test_seconds_of_lanes_do_not_count_twice(monkeypatch):
             return super().log_probs(waveforms, batch_size)
 
     now = SimpleNamespace(perf_counter=lambda: getattr(clock, "now", 0))
-    monkeypatch.setattr("ptlab.minibatches.time", now)
+    monkeypatch.setattr("ptlab._batch.minibatches.time", now)
     _, outcomes = run(Slow(1_000), [20] * 2, batch_s=40, lanes=2)
     assert sum(o.seconds for o in outcomes) == 10
     _, outcomes = run(Slow(1_000), [35], batch_s=40, lanes=2)  # alone, by all cores

@@ -11,7 +11,8 @@ from conftest import save_tiny
 from stream_fakes import Speller
 
 from ptlab import models
-from ptlab.devices import find_device, find_dtype
+from ptlab._speech.devices import find_device, find_dtype
+from ptlab._speech.speech_model import CTCModel, SpeechModel
 from ptlab.errors import ModelError
 from ptlab.models import (
     MODELS,
@@ -21,7 +22,6 @@ from ptlab.models import (
     load_speech_model,
     read_calibration,
 )
-from ptlab.speech_model import CTCModel, SpeechModel
 from ptlab.text import VOCABULARY
 from ptlab.transcribe import Transcriber
 

@@ -64,7 +64,7 @@ def test_make_lab_shows_the_whole_folder():
 def said() -> str:
     """Every text in ptlab's source, with … for what is put in; a text a line."""
     found = []
-    for path in sorted((ROOT / "ptlab").glob("*.py")):
+    for path in sorted((ROOT / "ptlab").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.JoinedStr):
                 values = (getattr(v, "value", "") for v in node.values)

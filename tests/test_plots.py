@@ -11,10 +11,14 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch
 
-from ptlab import ctc, error_plots, plots, probe_plots, runtime_plots, stream_plots
+from ptlab import ctc, plots
+from ptlab._plots import errors as error_plots
+from ptlab._plots import probes as probe_plots
+from ptlab._plots import runtimes as runtime_plots
+from ptlab._plots import streams as stream_plots
+from ptlab._plots.figures import axes_width_in
 from ptlab.audio import load_audio
 from ptlab.errors import AlignmentError, PtlabError
-from ptlab.figures import axes_width_in
 from ptlab.metrics import align_words, confusions, ece, reliability
 from ptlab.text import VOCABULARY, encode
 from ptlab.transcription import Timing, Transcription, Word
@@ -421,7 +425,7 @@ def test_a_model_without_such_an_encoder_is_refused():
 
 def test_the_overview_collapses_by_the_rule():
     """The letters drawn in the last rows are what CTC makes of the letters above."""
-    from ptlab.diagrams import PATH
+    from ptlab._plots.diagrams import PATH
 
     ax = plots.plot_asr_overview()
     ids = [0 if c == "·" else ord(c) for c in PATH]

@@ -10,7 +10,7 @@ import soundfile
 from matplotlib.colors import to_rgb
 from scipy.stats import norm
 
-from ptlab import probe_plots
+from ptlab._plots import probes as probe_plots
 from ptlab.audio import load_audio
 from ptlab.errors import AudioError, PtlabError
 from ptlab.map_widget import sound_map

@@ -15,14 +15,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import ptlab
+from ptlab._probe.controls import CONTROLS, duration, loudness, mfcc_statistics, sound_controls
+from ptlab._probe.fit import guess, make_classifier
+from ptlab._probe.folds import closed_folds, group_folds, join_groups, shuffled_labels
+from ptlab._probe.mix import LayerMix
+from ptlab._probe.near_duplicates import near_duplicates
+from ptlab._probe.scores import compare_guesses, score_guesses
 from ptlab.errors import PtlabError
-from ptlab.near_duplicates import near_duplicates
-from ptlab.probe_controls import CONTROLS, duration, loudness, mfcc_statistics, sound_controls
-from ptlab.probe_fit import guess, make_classifier
-from ptlab.probe_folds import closed_folds, group_folds, join_groups, shuffled_labels
 from ptlab.probe_leaks import find_leaks
-from ptlab.probe_mix import LayerMix
-from ptlab.probe_scores import compare_guesses, score_guesses
 from ptlab.probes import layer_sweep, learning_curve, probe
 
 WITHOUT = dict.fromkeys(("duration", "loudness", "MFCC", "random weights"), "no sound in this test")

@@ -7,15 +7,15 @@ import pytest
 from conftest import save_tiny
 from test_full_size import XLSR_53
 
+from ptlab._export.half_precision import bfloat16_bits
+from ptlab._export.int4 import packed_blocks, put_int4
+from ptlab._export.onnx_weights import weights_of
 from ptlab.ctc import greedy_path
 from ptlab.data import load_corpus
 from ptlab.errors import DataError, ModelError
 from ptlab.export import Export, export_onnx
-from ptlab.half_precision import bfloat16_bits
-from ptlab.int4 import packed_blocks, put_int4
 from ptlab.models import load_model
 from ptlab.onnx_model import OnnxModel
-from ptlab.onnx_weights import weights_of
 from ptlab.quantize import METHODS, quantize, weight_groups
 from ptlab.transcribe import Transcriber
 

@@ -21,12 +21,12 @@ import soundfile
 
 import ptlab
 from ptlab import ray_batch
+from ptlab._batch.file_result import FileResult
+from ptlab._batch.ledger import Ledger
+from ptlab._batch.ray_worker import MOST_DEATHS, Begun, Worker
 from ptlab.batch import transcribe_files
-from ptlab.batch_ledger import Ledger
 from ptlab.errors import DataError, ModelError, PtlabError
-from ptlab.file_result import FileResult
 from ptlab.ray_batch import RayTranscriber, transcribe_files_ray
-from ptlab.ray_worker import MOST_DEATHS, Begun, Worker
 from ptlab.text import VOCABULARY
 from ptlab.transcribe import Transcriber
 
@@ -230,7 +230,7 @@ def test_rows_that_are_no_sound_have_a_result_too(no_ray, inputs, model):
 
 
 def test_a_journal_in_use_is_refused(no_ray, inputs, model, tmp_path):
-    from ptlab.journal import Journal
+    from ptlab._batch.journal import Journal
 
     with (
         Journal(tmp_path / "journal.jsonl", {}),

@@ -9,18 +9,20 @@ import threading
 import numpy as np
 import pytest
 
-from ptlab import graph_sessions, models, roads
+from ptlab import models
+from ptlab._export import graph_sessions
+from ptlab._export.graph_sessions import WIDENED, OpenVinoSession
+from ptlab._export.runtime_worker import files_size
+from ptlab._speech import roads
+from ptlab._speech.roads import Equipment, Road, road_of_graph, road_of_weights, this_equipment
+from ptlab._speech.speech_model import SpeechModel, digest_of_model
 from ptlab.batch import transcribe_files
 from ptlab.embeddings import embed
 from ptlab.errors import ModelError
 from ptlab.export import export_onnx
-from ptlab.graph_sessions import WIDENED, OpenVinoSession
 from ptlab.models import load_model
 from ptlab.onnx_model import OnnxModel, load_onnx
 from ptlab.quantize import quantize
-from ptlab.roads import Equipment, Road, road_of_graph, road_of_weights, this_equipment
-from ptlab.runtime_worker import files_size
-from ptlab.speech_model import SpeechModel, digest_of_model
 from ptlab.streaming import Final, StreamingRecognizer
 from ptlab.transcribe import Transcriber
 

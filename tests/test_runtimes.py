@@ -10,16 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ptlab import plots, runtime_quality, runtimes
+from ptlab import plots, runtimes
+from ptlab._export import runtime_quality
+from ptlab._export.runtime_costs import load_options, measure_costs
+from ptlab._export.runtime_quality import Likeness, likeness, verdict
+from ptlab._export.runtime_worker import Worker, files_size
 from ptlab.data import load_corpus
 from ptlab.errors import DataError, ModelError, PtlabError
 from ptlab.export import export_onnx
 from ptlab.machine import DECISIVE, Machine, parse_cpuinfo, this_machine
 from ptlab.metrics import PairedComparison, error_rates, paired_comparison
 from ptlab.models import load_model
-from ptlab.runtime_costs import load_options, measure_costs
-from ptlab.runtime_quality import Likeness, likeness, verdict
-from ptlab.runtime_worker import Worker, files_size
 from ptlab.runtimes import compare_runtimes
 from ptlab.text import normalize_text
 from ptlab.transcribe import Transcriber

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from conftest import save_tiny
 
+from ptlab._speech.speech_model import batches
 from ptlab.errors import ModelError
 from ptlab.models import SUPPORTED, load_model
-from ptlab.speech_model import batches
 
 GROUP = {"feat_extract_norm": "group", "do_stable_layer_norm": False}  # as wav2vec2-base has it
 # Kinds that the padding of a batch changes, and that are therefore run one by one.

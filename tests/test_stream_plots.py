@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from ptlab import stream_plots
+from ptlab._plots import streams as stream_plots
+from ptlab._stream.events import Commit, Final, Partial
 from ptlab.errors import PtlabError
-from ptlab.stream_events import Commit, Final, Partial
 from ptlab.stream_log import Step, StreamLog
 from ptlab.streaming_metrics import streaming_metrics
 from ptlab.transcription import Word

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_fakes import FIELD, HOP, RATE, Clock, Speller, in_packets, sound_of
 
+from ptlab._stream.refinement import STEP_S
 from ptlab.data import load_corpus, load_story
 from ptlab.errors import AudioError, ModelError, PtlabError
 from ptlab.metrics import cer
 from ptlab.models import load_model
-from ptlab.stream_refinement import STEP_S
 from ptlab.streaming import (
     BufferedCTC,
     Commit,
@@ -50,7 +50,7 @@ class Tape:
     """A model that notes the frames that a stream settles, seen through `StreamText`."""
 
     def __init__(self, monkeypatch):
-        from ptlab.stream_text import StreamText
+        from ptlab._stream.text import StreamText
 
         self.rows, add = [], StreamText.add
 
@@ -92,7 +92,7 @@ def test_with_unlimited_context_frames_are_those_of_the_file(
     """A real encoder with attention over all; the running level has by then heard all as well."""
     tape, waveform = Tape(monkeypatch), speechlike(3)[:samples]
     policy = BufferedCTC(chunk_s=0.7, left_s=math.inf, right_s=math.inf)
-    monkeypatch.setattr("ptlab.stream_audio.HALF_LIFE_S", 1e9)
+    monkeypatch.setattr("ptlab._stream.audio.HALF_LIFE_S", 1e9)
     endpointing = Endpointing(1e9, 1e9, 1e9)
     run(waveform, policy, [1234], tiny_model, refine_s=0, endpointing=endpointing)
     offline = tiny_model.log_probs([waveform])[0]
@@ -257,7 +257,7 @@ def test_streams_of_two_recognisers_are_not_mixed():
     two = [StreamingRecognizer(Speller(), SHORT, clock=None).create_stream() for _ in range(2)]
     for stream in two:
         stream.accept_waveform(RATE, np.zeros(RATE, np.float32))
-    from ptlab.speech_stream import decode_together
+    from ptlab._stream.speech_stream import decode_together
 
     with pytest.raises(PtlabError, match="Streams of two recognisers"):
         decode_together(two)

@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_fakes import HOP, RATE, Speller, in_packets, sound_of
 
+from ptlab._stream.audio import PacketReader, RunningLevel, SampleWindow
+from ptlab._stream.captions import caption, pcm_packets, show_captions
+from ptlab._stream.endpointing import SileroVad
+from ptlab._stream.events import Commit, Final, Partial
+from ptlab._stream.grid import Grid, Spelling
+from ptlab._stream.policies import LocalAgreement
 from ptlab.audio import normalize, resample
-from ptlab.captions import caption, pcm_packets, show_captions
 from ptlab.cli import main
-from ptlab.endpointing import SileroVad
 from ptlab.errors import PtlabError
 from ptlab.metrics import wer
-from ptlab.stream_audio import PacketReader, RunningLevel, SampleWindow
-from ptlab.stream_events import Commit, Final, Partial
-from ptlab.stream_grid import Grid, Spelling
 from ptlab.stream_log import Step, StreamLog, simulate
-from ptlab.stream_policies import LocalAgreement
 from ptlab.streaming import BufferedCTC, StreamingRecognizer
 from ptlab.streaming_metrics import laal, normalized_erasure, streaming_metrics
 from ptlab.text import VOCABULARY

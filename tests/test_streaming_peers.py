@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptlab.stream_events import Commit, Final, Partial
+from ptlab._stream.events import Commit, Final, Partial
 from ptlab.stream_log import Step, StreamLog
 from ptlab.streaming_metrics import laal, streaming_metrics
 from ptlab.transcription import Word

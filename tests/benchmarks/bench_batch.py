@@ -296,7 +296,7 @@ def peak_mb(paths: Sequence[str], journal: Path | None = None) -> float:
 
 def child() -> None:
     """Do the job on stdin; print the peak in MB."""
-    from ptlab import runtime_worker
+    from ptlab._export import runtime_worker
     from ptlab.batch import transcribe_files
 
     job = json.load(sys.stdin)

@@ -32,10 +32,10 @@ SECTIONS = ("mini", "full")
 
 def forms(model: str | Path, folder: Path, *, bfloat16: bool, static: bool) -> dict[str, Any]:
     """A model in all forms that are compared: name -> options of load_model."""
+    from ptlab._export.graph_sessions import has_openvino
     from ptlab.data import load_corpus
     from ptlab.export import export_onnx
     from ptlab.fit_size import quantize_to_fit
-    from ptlab.graph_sessions import has_openvino
     from ptlab.quantize import calibration_clips, quantize
 
     whole = export_onnx(model, folder / "float32")

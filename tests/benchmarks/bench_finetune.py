@@ -58,13 +58,13 @@ def measure(way: int, quick: bool, clips: int, seconds: float, updates: int) -> 
     import torch
     from transformers import TrainerCallback, Wav2Vec2Config
 
+    from ptlab._finetune.arguments import find_precision, training_arguments
+    from ptlab._finetune.model import trainable_model
+    from ptlab._finetune.settings import FinetuneSettings
+    from ptlab._finetune.trainer import CTCTrainer
+    from ptlab._finetune.weights import prepared
+    from ptlab._speech.devices import find_device
     from ptlab.collate import CTCCollator
-    from ptlab.devices import find_device
-    from ptlab.finetune_arguments import find_precision, training_arguments
-    from ptlab.finetune_model import trainable_model
-    from ptlab.finetune_settings import FinetuneSettings
-    from ptlab.finetune_trainer import CTCTrainer
-    from ptlab.finetune_weights import prepared
 
     options = {"precision": "fp32", "device": find_device("auto"), **WAYS[way][1]}
     one_by_one = options.pop("accumulation", False)
@@ -121,7 +121,7 @@ class Sounds:
         pass
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        from ptlab.finetune_augment import time_mask
+        from ptlab._finetune.augment import time_mask
 
         rng = np.random.default_rng(number)
         letters = max(1, int(14 * self.samples / RATE))  # a second of speech has about 14

@@ -1,0 +1,1 @@
+"""Parts of `ptlab.batch` and `ptlab.ray_batch`."""

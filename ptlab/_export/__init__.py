@@ -1,0 +1,1 @@
+"""Parts of `ptlab.export`, `ptlab.quantize` and `ptlab.runtimes`."""

@@ -1,0 +1,1 @@
+"""Parts of `ptlab.probes` and `ptlab.probe_leaks`."""

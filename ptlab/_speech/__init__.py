@@ -1,0 +1,1 @@
+"""Sound and log-probs, below transcription: reading, cutting, frames, the model itself."""
