@@ -12,28 +12,35 @@
 >>> bool(abs(known.words[2].start_s - corpus.words(0).start_s[2]) < 0.2)
 True
 
-A long recording is run in windows (`ptlab.windows` has the rule of the seams) and decoded as one.
+A long recording is run in windows (`ptlab._speech.windows` has the rule of the seams) and decoded
+as one. A file is read as it is run: of an hour no more than a few windows are in memory.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from ptlab import ctc
+from ptlab._speech.frame_readings import read_frames
+from ptlab._speech.sound_stream import SoundStream, encoded
+from ptlab._speech.speech_model import CTCModel
+from ptlab._speech.windows import (
+    check_windows,
+    join_windows,
+    stitched_log_probs,
+    window_log_probs,
+)
 from ptlab.audio import load_audio
 from ptlab.confidence import Calibrator, path_confidence, segment_confidence, word_confidence
 from ptlab.errors import PtlabError
-from ptlab.frame_readings import read_frames
 from ptlab.models import SpeechModel, load_model, read_calibration
-from ptlab.speech_model import CTCModel
 from ptlab.text import encode, writable_text
 from ptlab.transcription import Character, Timing, Transcription, Word
-from ptlab.windows import check_windows, stitched_log_probs
 
 __all__ = ["Transcriber", "hf_pipeline", "transcribe"]
 
@@ -129,7 +136,7 @@ class Transcriber:
         >>> Transcriber("mini").transcribe(np.zeros(8_000, "int16"), 16_000).duration_s
         0.5
         """
-        return self._run(audio, sampling_rate, self._recognized)
+        return self._run(audio, sampling_rate, self._recognized, self.read)
 
     def align(self, audio: Any, text: str, sampling_rate: int | None = None) -> Transcription:
         """Find out when each word of a known text was said (forced alignment).
@@ -230,16 +237,29 @@ class Transcriber:
         audio: Any,
         sampling_rate: int | None,
         words_of: Callable[[np.ndarray, float], tuple[tuple[Word, ...], bool]],
+        keep: Callable[[np.ndarray], np.ndarray] = np.asarray,
     ) -> Transcription:
-        """Load, run, and let ``words_of(log_probs, duration_s)`` say words and calibrated."""
-        start = time.perf_counter()
-        sound = load_audio(audio, sampling_rate, target_rate=self.model.sampling_rate)
-        loaded = time.perf_counter()
-        log_probs, windows = self.log_probs(sound.waveform)
+        """Read, run, and let ``words_of(frames, duration_s)`` say words and calibrated.
+
+        ``frames`` are what ``keep`` makes of the log-probs of each window, joined.
+        """
+        start, sound = time.perf_counter(), _Reading(self._blocks(audio, sampling_rate))
+        options = (self.window_s, self.overlap_s, self.batch_size)
+        runs = [(s, keep(frames)) for s, frames in window_log_probs(self.model, sound, *options)]
         done = time.perf_counter()
-        found = words_of(log_probs, sound.duration_s)
-        timing = Timing(loaded - start, done - loaded, time.perf_counter() - start)
-        return self._transcription(found, sound.duration_s, windows, timing)
+        duration_s = sound.samples / self.model.sampling_rate
+        found = words_of(join_windows(self.model, runs), duration_s)
+        end = time.perf_counter()
+        timing = Timing(sound.seconds, done - start - sound.seconds, end - start)
+        return self._transcription(found, duration_s, len(runs), timing)
+
+    def _blocks(self, audio: Any, sampling_rate: int | None) -> Iterator[np.ndarray]:
+        """A file block by block; whatever else there is, whole."""
+        rate = self.model.sampling_rate
+        if sampling_rate is None and isinstance(encoded(audio), str | os.PathLike | bytes):
+            yield from SoundStream(audio, rate)
+        else:
+            yield load_audio(audio, sampling_rate, target_rate=rate).waveform
 
     def _transcription(
         self, found: tuple[tuple[Word, ...], bool], duration_s: float, windows: int, timing: Timing
@@ -307,6 +327,22 @@ class Transcriber:
         ends = (float(ctc.frame_boundary(f, *grid)) + self.offset_s for f in edges)
         start, end = (min(max(t, 0.0), duration_s) for t in ends)
         return round(start, 4), round(end, 4)
+
+
+class _Reading:
+    """Blocks of a sound; how many samples they had, and how long it took to get them."""
+
+    def __init__(self, blocks: Iterable[np.ndarray]):
+        self.blocks, self.samples, self.seconds = blocks, 0, 0.0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        start = time.perf_counter()
+        for block in self.blocks:
+            self.samples += len(block)
+            self.seconds += time.perf_counter() - start
+            yield block
+            start = time.perf_counter()
+        self.seconds += time.perf_counter() - start
 
 
 def as_transcriber(

@@ -3,20 +3,23 @@
 import itertools
 import json
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
+import soundfile
 from conftest import save_tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptlab import ctc
+from ptlab._speech.windows import stitched_log_probs
+from ptlab.audio import load_audio
 from ptlab.confidence import Calibrator, path_confidence
 from ptlab.errors import AlignmentError, AudioError, PtlabError, TextError
 from ptlab.models import load_model
 from ptlab.text import VOCABULARY
 from ptlab.transcribe import Transcriber, hf_pipeline, transcribe
-from ptlab.windows import stitched_log_probs
 
 RATE, HOP, FIELD = 16_000, 320, 400
 
@@ -301,13 +304,35 @@ def test_a_seam_goes_through_a_pause_and_not_through_a_word():
     assert result.text == "não" * 50
 
 
-def test_memory_is_bounded_whatever_the_length():
+def test_no_more_windows_are_run_at_once_than_said():
     model = Speller()
     minutes = np.zeros(10 * 60 * RATE, np.float32)
     result = Transcriber(model, window_s=20, overlap_s=4, batch_size=3).transcribe(minutes, RATE)
     assert result.windows == sum(map(len, model.calls)) == pytest.approx(600 / 16, abs=1)
     assert max(map(len, model.calls)) == 3
     assert max(map(max, model.calls)) == 20 * RATE
+
+
+def peak_of(run):
+    """What it returns, and the most megabytes that Python and numpy held meanwhile."""
+    tracemalloc.start()
+    try:
+        return run(), tracemalloc.get_traced_memory()[1] / 1e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_file_is_never_in_memory_as_a_whole(tmp_path):
+    """Five minutes at 32 kHz in stereo are 77 MB of samples; at 16 kHz one channel is 19 MB."""
+    transcriber, peaks = Transcriber(Speller()), {}
+    for minutes in (2, 5):
+        sound = np.tile(sound_of("o_i_" * 12 + "|" + "_" * 51), minutes * 30)
+        path = tmp_path / f"{minutes}.flac"
+        soundfile.write(path, np.stack([sound.repeat(2)] * 2, 1), 2 * RATE)
+        result, peaks[minutes] = peak_of(lambda path=path: transcriber.transcribe(path))
+        assert result.duration_s == pytest.approx(len(sound) / RATE)
+    assert peaks[5] < peaks[2] + 8, peaks
+    assert result.text == transcriber.transcribe(load_audio(path)).text
 
 
 def test_a_real_network_is_stitched_on_its_own_grid(tiny_model, speechlike):
