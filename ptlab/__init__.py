@@ -23,6 +23,7 @@ _ROOMS = {
     "audio": ("SAMPLE_RATE", "Audio", "load_audio", "normalize", "resample"),
     "batch": ("STATUSES", "BatchReport", "FileResult", "transcribe_files"),
     "browser": ("BrowserDemo", "browser_demo"),
+    "captions": ("caption", "pcm_packets", "show_captions"),
     "collate": ("IGNORED", "CTCCollator"),
     "comparison": ("Comparison", "compare"),
     "confidence": (
@@ -69,7 +70,13 @@ _ROOMS = {
     ),
     "export": ("Export", "export_onnx"),
     "features": ("Wav2Vec2Features",),
-    "finetune": ("FinetuneResult", "FinetuneSettings", "finetune"),
+    "finetune": (
+        "FinetuneResult",
+        "FinetuneSettings",
+        "finetune",
+        "frames_needed",
+        "trainable_model",
+    ),
     "finetune_audit": ("DataAudit", "audit_data"),
     "fit_size": ("quantize_to_fit",),
     "live_widget": ("LiveCaptions", "live_captions"),
@@ -93,6 +100,7 @@ _ROOMS = {
         "wer",
         "word_correctness",
     ),
+    "minibatches": ("MiniBatches", "Outcome", "lanes_for", "plan_minibatches"),
     "models": ("MODELS", "ModelSpec", "SpeechModel", "default_model", "list_models", "load_model"),
     "onnx_model": ("OnnxModel", "load_onnx"),
     "plots": (
@@ -145,7 +153,13 @@ _ROOMS = {
     "quantize": ("quantize", "weight_groups"),
     "ray_batch": ("RayTranscriber", "transcribe_files_ray"),
     "retrieval": ("nearest_clips", "nearest_voices", "unit_vectors"),
-    "runtimes": ("RuntimeComparison", "RuntimeCosts", "compare_runtimes", "measure_costs"),
+    "runtimes": (
+        "RuntimeComparison",
+        "RuntimeCosts",
+        "compare_runtimes",
+        "measure_costs",
+        "verdict",
+    ),
     "sensitivity": ("Sensitivity", "sensitivity"),
     "stream_log": ("Step", "StreamLog", "simulate"),
     "streaming": (

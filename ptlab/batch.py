@@ -10,7 +10,7 @@
 No file 'lost.wav'; check the path and the current folder.
 
 Threads read and resample (`ptlab._batch.reader`); windows of several files are put together into
-mini-batches of similar lengths (`ptlab._batch.minibatches`); each file is put together again from
+mini-batches of similar lengths (`ptlab.minibatches`); each file is put together again from
 its windows, decoded as `Transcriber` does it (`ptlab._batch.run`), and written to a journal at once
 (`ptlab._batch.journal`). What is held in memory depends on ``batch_s``, not on the number of files
 or their length.

@@ -211,7 +211,7 @@ def _check_places(arguments: argparse.Namespace) -> None:
 
 def _stream(arguments: argparse.Namespace) -> int:
     from ptlab._speech.sound_stream import SoundStream
-    from ptlab._stream.captions import pcm_packets, show_captions
+    from ptlab.captions import pcm_packets, show_captions
     from ptlab.streaming import BufferedCTC, StreamingRecognizer
 
     policy = BufferedCTC(arguments.chunk, arguments.left, arguments.right)

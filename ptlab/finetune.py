@@ -31,9 +31,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ptlab._batch.minibatches import is_out_of_memory
 from ptlab._finetune.arguments import find_precision, training_arguments
-from ptlab._finetune.data import Clips, as_corpus
+from ptlab._finetune.data import Clips, as_corpus, frames_needed
 from ptlab._finetune.folder import (
     checkpoints,
     claim,
@@ -54,10 +53,11 @@ from ptlab.collate import CTCCollator
 from ptlab.data import Corpus
 from ptlab.errors import PtlabError
 from ptlab.finetune_audit import DataAudit, audit_data
+from ptlab.minibatches import is_out_of_memory
 from ptlab.models import SpeechModel
 from ptlab.text import encode
 
-__all__ = ["FinetuneResult", "FinetuneSettings", "finetune"]
+__all__ = ["FinetuneResult", "FinetuneSettings", "finetune", "frames_needed", "trainable_model"]
 
 logger = logging.getLogger("ptlab")
 

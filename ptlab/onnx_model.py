@@ -28,13 +28,13 @@ from typing import Any
 
 import numpy as np
 
-from ptlab._batch.minibatches import is_out_of_memory
 from ptlab._export.graph_sessions import RUNTIMES, WIDENED, one_line, onnx_device, open_session
 from ptlab._speech.roads import Road
 from ptlab._speech.samples import frame_count
 from ptlab._speech.speech_model import log_probs_in_batches, padded
 from ptlab.audio import normalize
 from ptlab.errors import ModelError
+from ptlab.minibatches import is_out_of_memory
 
 __all__ = ["OnnxModel", "load_onnx"]
 

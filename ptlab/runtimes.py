@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ptlab._export.runtime_costs import LENGTHS_S, RuntimeCosts, load_options, measure_costs
-from ptlab._export.runtime_quality import quality
+from ptlab._export.runtime_quality import quality, verdict
 from ptlab._export.runtime_worker import Worker
 from ptlab._finetune.data import as_corpus
 from ptlab.errors import ModelError
@@ -32,7 +32,13 @@ from ptlab.transcribe import Transcriber
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RuntimeComparison", "RuntimeCosts", "compare_runtimes", "measure_costs"]
+__all__ = [
+    "RuntimeComparison",
+    "RuntimeCosts",
+    "compare_runtimes",
+    "measure_costs",
+    "verdict",
+]
 
 MARGIN = 0.005  # half a word in a hundred: what may be lost by "not worse"
 ACCEPTED = ("reference", "not worse")

@@ -17,11 +17,11 @@ from stream_fakes import Speller
 
 from ptlab._batch.audio_queue import AudioQueue
 from ptlab._batch.inputs import find_sources
-from ptlab._batch.minibatches import lanes_for
 from ptlab._batch.run import LOOK_AHEAD, BatchRun
 from ptlab.batch import STATUSES, transcribe_files
 from ptlab.data import Corpus
 from ptlab.errors import DataError, PtlabError
+from ptlab.minibatches import lanes_for
 from ptlab.transcribe import Transcriber
 
 RATE = 16_000

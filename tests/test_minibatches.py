@@ -13,8 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptlab._batch import minibatches
-from ptlab._batch.minibatches import MiniBatches, is_out_of_memory, lanes_for, plan
+from ptlab import minibatches
+from ptlab.minibatches import MiniBatches, is_out_of_memory, lanes_for, plan_minibatches
 
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -30,7 +30,7 @@ OUT_OF_MEMORY = [
 def no_collection():
     """A full collection takes a tenth of a second where torch is loaded."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ptlab._batch.minibatches.free_memory", lambda: None)
+        patch.setattr("ptlab.minibatches.free_memory", lambda: None)
         yield
 
 
@@ -64,7 +64,7 @@ LENGTHS = st.lists(st.integers(1, 100), max_size=30)
 
 @given(LENGTHS, st.integers(1, 400), st.sampled_from([1, 3, float("inf")]))
 def test_a_plan_keeps_to_its_limits_and_pads_little(lengths, most_samples, most):
-    batches = plan(lengths, most_samples, most)
+    batches = plan_minibatches(lengths, most_samples, most)
     assert sorted(i for b in batches for i in b) == list(range(len(lengths)))
     for batch in batches:
         padded = len(batch) * max(lengths[i] for i in batch)
@@ -172,7 +172,7 @@ def test_seconds_of_lanes_do_not_count_twice(monkeypatch):
             return super().log_probs(waveforms, batch_size)
 
     now = SimpleNamespace(perf_counter=lambda: getattr(clock, "now", 0))
-    monkeypatch.setattr("ptlab._batch.minibatches.time", now)
+    monkeypatch.setattr("ptlab.minibatches.time", now)
     _, outcomes = run(Slow(1_000), [20] * 2, batch_s=40, lanes=2)
     assert sum(o.seconds for o in outcomes) == 10
     _, outcomes = run(Slow(1_000), [35], batch_s=40, lanes=2)  # alone, by all cores
@@ -226,7 +226,7 @@ def test_few_waveforms_are_shared_out_among_the_lanes():
 
 @given(LENGTHS, st.integers(20, 400), st.sampled_from([1, 3, float("inf")]))
 def test_no_lane_is_idle_at_the_end_unless_nothing_can_be_halved(lengths, most_samples, most):
-    whole = plan(lengths, most_samples, most)
+    whole = plan_minibatches(lengths, most_samples, most)
     shared = [list(batch) for batch in whole]
     minibatches._fill_lanes(shared, lengths, 2)
     assert [i for b in shared for i in b] == [i for b in whole for i in b]  # the order stays

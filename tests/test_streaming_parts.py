@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from stream_fakes import HOP, RATE, Speller, in_packets, sound_of
 
 from ptlab._stream.audio import PacketReader, RunningLevel, SampleWindow
-from ptlab._stream.captions import caption, pcm_packets, show_captions
 from ptlab._stream.endpointing import SileroVad
 from ptlab._stream.events import Commit, Final, Partial
 from ptlab._stream.grid import Grid, Spelling
 from ptlab._stream.policies import LocalAgreement
 from ptlab.audio import normalize, resample
+from ptlab.captions import caption, pcm_packets, show_captions
 from ptlab.cli import main
 from ptlab.errors import PtlabError
 from ptlab.metrics import wer

@@ -21,10 +21,10 @@ import numpy as np
 from ptlab._batch.audio_queue import AudioQueue, Stopped
 from ptlab._batch.file_result import FileResult
 from ptlab._batch.inputs import Source, Sources
-from ptlab._batch.minibatches import is_out_of_memory
 from ptlab._speech.sound_stream import SoundStream, encoded
 from ptlab._speech.windows import cut_windows
 from ptlab.errors import AudioError
+from ptlab.minibatches import is_out_of_memory
 
 __all__ = ["Heard", "Known", "Reader", "Window", "digest_of", "failure"]
 

@@ -12,16 +12,16 @@ import numpy as np
 from ptlab._batch.audio_queue import AudioQueue
 from ptlab._batch.file_result import FileResult
 from ptlab._batch.ledger import Ledger
-from ptlab._batch.minibatches import (
+from ptlab._batch.reader import Heard, Known, Reader, Window, failure
+from ptlab._speech.sound_stream import SoundStream
+from ptlab._speech.windows import cut_windows, join_windows
+from ptlab.minibatches import (
     MiniBatches,
     free_memory,
     is_out_of_memory,
     lanes_for,
     trim_heap,
 )
-from ptlab._batch.reader import Heard, Known, Reader, Window, failure
-from ptlab._speech.sound_stream import SoundStream
-from ptlab._speech.windows import cut_windows, join_windows
 from ptlab.transcribe import Transcriber
 
 __all__ = ["BatchRun"]

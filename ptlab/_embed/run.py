@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ptlab._batch.inputs import Source, Sources
-from ptlab._batch.minibatches import MiniBatches, lanes_for
 from ptlab._batch.reader import digest_of
 from ptlab._embed.embedding_windows import faded
 from ptlab._embed.hidden_states import LayerReader
@@ -19,6 +18,7 @@ from ptlab._embed.store import DiskStore, MemoryStore
 from ptlab._speech.windows import cut_windows
 from ptlab.audio import Audio, load_audio
 from ptlab.errors import AudioError
+from ptlab.minibatches import MiniBatches, lanes_for
 
 __all__ = ["EmbeddingRun", "readable"]
 

@@ -94,6 +94,17 @@ def heard(transcriber: Transcriber, corpus: Corpus) -> list[np.ndarray]:
 def verdict(difference: PairedComparison, margin: float) -> str:
     """What an interval of the difference says about a margin that may be lost.
 
+    Parameters
+    ----------
+    difference : PairedComparison
+        Of the smaller model and the whole one; above 0 the smaller one is worse.
+    margin : float
+        That may be lost, such as 0.005 of WER.
+
+    Returns
+    -------
+    {"not worse", "worse", "not shown"}
+
     Examples
     --------
     >>> verdict(PairedComparison(0.001, -0.002, 0.004, 0.5), margin=0.005)

@@ -90,6 +90,11 @@ def _from_dataset(table: Any, name: str) -> Corpus:
 def frames_needed(labels: Sequence[int] | np.ndarray) -> int:
     """Frames that CTC needs to spell labels: one each, and a blank between two that are alike.
 
+    Parameters
+    ----------
+    labels : sequence of int
+        Token numbers, as `ptlab.encode` gives them.
+
     Examples
     --------
     >>> frames_needed([7, 8, 8])

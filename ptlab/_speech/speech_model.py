@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ptlab._batch.minibatches import plan
 from ptlab._speech.roads import Road
 from ptlab._speech.samples import frame_count
 from ptlab.audio import normalize
 from ptlab.errors import ModelError
+from ptlab.minibatches import plan_minibatches
 
 if TYPE_CHECKING:
     import torch
@@ -353,7 +353,7 @@ def batches(model: Any, lengths: list[int], batch_size: int | None) -> Iterator[
     heard = [i for i, n in enumerate(lengths) if model.frames(n)]
     most_samples = BATCH_SECONDS * model.sampling_rate if batch_size is None else math.inf
     most = (batch_size or math.inf) if model.pads_exactly else 1
-    for batch in plan([lengths[i] for i in heard], most_samples, most):
+    for batch in plan_minibatches([lengths[i] for i in heard], most_samples, most):
         yield [heard[i] for i in batch]
 
 

@@ -1,4 +1,12 @@
-"""Captions in a terminal: of a file, or of raw sound that is piped in while it is spoken."""
+"""Captions in a terminal: of a file, or of raw sound that is piped in while it is spoken.
+
+>>> import ptlab, sys
+>>> recognizer = ptlab.StreamingRecognizer("mini", clock=None)
+>>> sound = ptlab.load_corpus("test").audio(0)
+>>> events = recognizer.stream([sound.waveform], 16_000)
+>>> ptlab.show_captions(events, sys.stdout)  # doctest: +ELLIPSIS
+na minha ...
+"""
 
 from __future__ import annotations
 
@@ -20,6 +28,13 @@ CLEAR = "\r\x1b[K"  # to the beginning of the line, and empty it
 def pcm_packets(file: BinaryIO, sampling_rate: int) -> Iterator[np.ndarray]:
     """Packets (samples,) int16 of raw mono PCM, little-endian; half a sample waits for its rest.
 
+    Parameters
+    ----------
+    file : binary file
+        Such as ``sys.stdin.buffer``.
+    sampling_rate : int
+        In Hz.
+
     Examples
     --------
     >>> import io
@@ -38,6 +53,12 @@ def pcm_packets(file: BinaryIO, sampling_rate: int) -> Iterator[np.ndarray]:
 def caption(partial: Partial, width: int = 80) -> str:
     """One line: what is committed, then what may change in brackets; its end if it is long.
 
+    Parameters
+    ----------
+    partial : Partial
+    width : int
+        Characters of a line.
+
     Examples
     --------
     >>> from ptlab.transcription import Word
@@ -51,7 +72,15 @@ def caption(partial: Partial, width: int = 80) -> str:
 
 
 def show_captions(events: Iterable[Event], output: TextIO) -> None:
-    """Write a line for each utterance; on a terminal it grows and changes while one speaks."""
+    """Write a line for each utterance; on a terminal it grows and changes while one speaks.
+
+    Parameters
+    ----------
+    events : iterable of Partial, Commit and Final
+        Such as `ptlab.StreamingRecognizer.stream` yields.
+    output : text file
+        Such as ``sys.stdout``.
+    """
     live = output.isatty()
     for event in events:
         if isinstance(event, Final):

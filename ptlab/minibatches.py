@@ -1,5 +1,13 @@
 """Mini-batches by seconds of audio, which get smaller when memory runs out.
 
+>>> import ptlab
+>>> bag = [ptlab.load_corpus("dev").audio(i).waveform for i in range(6)]
+>>> ptlab.plan_minibatches([len(wave) for wave in bag], most_samples=10 * 16_000)
+[[3, 1], [0, 2], [5, 4]]
+>>> model = ptlab.load_model("mini", device="cpu")
+>>> outcomes = ptlab.MiniBatches(model, batch_s=10).run(bag)
+>>> texts = {outcome.index: ptlab.decode(outcome.log_probs) for outcome in outcomes}
+
 On a CPU two mini-batches are run at once, each by half of the cores: there the matrices of one clip
 are too small to keep many cores busy (two cores ran one clip 1.5 times as fast as one core did, and
 two clips 1.9 times). None may be left over for half of the cores alone, while the others are idle:
@@ -24,7 +32,7 @@ import numpy as np
 
 from ptlab._batch.stop_signals import WAKE_S
 
-__all__ = ["MiniBatches", "Outcome", "is_out_of_memory", "lanes_for", "plan", "trim_heap"]
+__all__ = ["MiniBatches", "Outcome", "lanes_for", "plan_minibatches"]
 
 logger = logging.getLogger("ptlab")
 
@@ -37,7 +45,9 @@ _SAID = ("out of memory", "allocate memory", "enough memory", "alloc_failed", "b
          "bad allocation")  # fmt: skip
 
 
-def plan(lengths: Sequence[int], most_samples: float, most: float = math.inf) -> list[list[int]]:
+def plan_minibatches(
+    lengths: Sequence[int], most_samples: float, most: float = math.inf
+) -> list[list[int]]:
     """Which waveforms to run together: alike in length, so that little is padded.
 
     Parameters
@@ -56,7 +66,7 @@ def plan(lengths: Sequence[int], most_samples: float, most: float = math.inf) ->
 
     Examples
     --------
-    >>> plan([50, 10, 40, 10], most_samples=100)
+    >>> plan_minibatches([50, 10, 40, 10], most_samples=100)
     [[1, 3], [2, 0]]
     """
     batches: list[list[int]] = []
@@ -127,7 +137,7 @@ class MiniBatches:
     def run(self, waveforms: Sequence[np.ndarray]) -> Iterator[Outcome]:
         """An `Outcome` for every waveform, in the order in which they get done."""
         lengths = [len(w) for w in waveforms]
-        waiting = plan(lengths, self.limit, self.most)  # the longest are run first
+        waiting = plan_minibatches(lengths, self.limit, self.most)  # the longest are run first
         _fill_lanes(waiting, lengths, self.lanes)
         for attempt in self._attempts(waveforms, waiting):
             batch, error = attempt.batch, attempt.error
