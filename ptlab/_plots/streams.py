@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import matplotlib.pyplot as plt  # noqa: F401 (for the examples)
 import numpy as np
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from ptlab._metrics.edits import common_beginning
 from ptlab._plots.figures import FAINT, LABEL_PT, axes_or_new, axes_width_in
@@ -202,8 +203,9 @@ def plot_tradeoff(
         ax.plot(rows.latency_s, 100 * rows.wer, color="black", linestyle=line, marker=marker,
                 markerfacecolor="white", linewidth=0.9, label=str(name))  # fmt: skip
         for row in rows.itertuples():
-            ax.annotate(row.label, (row.latency_s, 100 * row.wer), offset, zorder=1, ha=side,
-                        textcoords="offset points", fontsize=LABEL_PT - 1)  # fmt: skip
+            ax.annotate(row.label, (row.latency_s, 100 * row.wer), offset, zorder=3, ha=side,
+                        textcoords="offset points", fontsize=LABEL_PT - 1,
+                        path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
     if offline is not None:
         ax.axhline(100 * offline, color="0.4", linestyle=(0, (1, 2)), label="offline")
     ax.set(xlabel="From the end of a word to its commit, median (s)", ylabel="WER (%)")
