@@ -237,14 +237,16 @@ def test_languages_are_drawn_by_the_rule(babel: Path) -> None:
 # -- masks and negatives
 
 
-def test_half_of_the_frames_are_hidden_in_spans() -> None:
+@pytest.mark.parametrize("span", [2, 5, 10])
+def test_half_of_the_frames_are_hidden_in_spans(span: int) -> None:
     """Starts with a share of 0.065, spans of 10: 1 - (1 - 0.065)^10 = 49 % of the frames."""
     rng, lengths = np.random.default_rng(0), torch.full((200,), 600)
-    mask = pretrain_mini.span_mask(lengths, 600, rng)
-    assert float(mask[:, 10:-10].float().mean()) == pytest.approx(1 - 0.935**10, abs=0.015)
+    mask = pretrain_mini.span_mask(lengths, 600, rng, span)
+    hidden = 1 - (1 - 0.65 / span) ** span
+    assert float(mask[:, 10:-10].float().mean()) == pytest.approx(hidden, abs=0.015)
     edges = torch.diff(F.pad(mask.int(), (1, 1)), dim=1)
     starts, ends = ((edges == sign).nonzero() for sign in (1, -1))
-    assert int((ends - starts)[:, 1].min()) == 10
+    assert int((ends - starts)[:, 1].min()) == span
     counts = mask.sum(1)
     assert counts.min() != counts.max()  # rounded at random, overlapping at random
 
@@ -340,8 +342,8 @@ def test_losses_and_gradients_are_hfs(network, monkeypatch, training: bool) -> N
     theirs.loss.backward()
     expected = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
     network.zero_grad()
-    heard = pretrain_mini.hidden_frames(FastForward(network, 0), waves, frames, mask)
-    ours = pretrain_mini.losses(network, *heard, negatives)
+    heard, last = pretrain_mini.hear(FastForward(network, 0), waves, frames, mask)
+    ours = pretrain_mini.losses(network, heard[mask], last[mask], negatives)
     assert ours.perplexity.min() > 1.1  # more than one code a group is used
     torch.testing.assert_close(ours.contrastive, theirs.contrastive_loss, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(ours.diversity, theirs.diversity_loss, rtol=1e-4, atol=1e-3)
@@ -420,6 +422,24 @@ def test_clusters_are_found_and_told() -> None:
     assert (numbers == numbers[:, :1]).all() and len(numbers.unique()) == 5
 
 
+def test_clusters_are_asked_for_at_hidden_and_at_visible_frames() -> None:
+    """A head that is sure of cluster 0: what is another costs 10 + log(1 + e^-10), what is not, the
+    logarithm alone."""
+    head = torch.nn.Linear(4, 2)
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.copy_(torch.tensor([10.0, 0.0]))
+    head.requires_grad_(False)
+    truth = torch.tensor([[0, 1, 1, 0], [1, 0, 0, 0]])
+    mask = torch.tensor([[0, 1, 1, 0], [0, 1, 0, 0]], dtype=torch.bool)
+    visible = torch.tensor([[1, 0, 0, 1], [1, 0, 0, 0]], dtype=torch.bool)  # the rest is padding
+    found = pretrain_mini.cluster_losses(head, torch.zeros(2, 4, 4), truth, mask, visible)
+    little = np.log1p(np.exp(-10))
+    assert float(found["cluster"]) == pytest.approx(20 + 3 * little, rel=1e-5)
+    assert int(found["known"]) == 1
+    assert float(found["visible"]) == pytest.approx(10 / 3 + little, rel=1e-5)
+
+
 # -- the run
 
 
@@ -473,7 +493,7 @@ def test_a_collapse_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     def outcome(codes: torch.Tensor) -> pretrain_mini.Outcome:
         zero = torch.tensor(0.0)
         right, soft = torch.ones(64) > 0, torch.ones(2)
-        return pretrain_mini.Outcome(zero, zero, right, codes, soft, zero, zero)
+        return pretrain_mini.Outcome(zero, zero, right, codes, soft, zero, zero, zero)
 
     journal = pretrain_mini.Journal(tmp_path / "log.jsonl", CODES)
     journal.add(outcome(torch.arange(64)[:, None].repeat(1, 2) % CODES))

@@ -51,5 +51,5 @@ def fit(frames: np.ndarray, count: int, seed: int) -> np.ndarray:
 
 
 def nearest(frames: Tensor, centres: Tensor) -> Tensor:
-    """Number of the nearest centre of each frame ``(frames,)``."""
+    """Number of the nearest centre of each frame: ``(..., 26)`` to ``(...)``."""
     return torch.cdist(frames, centres).argmin(-1)
