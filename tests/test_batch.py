@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from fakes import Speller
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stream_fakes import Speller
 
 from ptlab._batch.audio_queue import AudioQueue
 from ptlab._batch.inputs import find_sources

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import soundfile
+from fakes import HOP, RATE, Speller, sound_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stream_fakes import HOP, RATE, Speller, sound_of
 
 from ptlab._batch.run import BatchRun
 from ptlab._speech.windows import join_windows

@@ -7,9 +7,9 @@ import subprocess
 
 import numpy as np
 import pytest
+from fakes import RATE, Clock, Speller, in_packets, sound_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stream_fakes import RATE, Clock, Speller, in_packets, sound_of
 
 from ptlab._speech.samples import SILENCE_PEAK
 from ptlab._stream.live_session import Captions, LiveTake, pcm_samples, updated

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import save_tiny
-from stream_fakes import Speller
+from fakes import Speller
 
 from ptlab import models
 from ptlab._speech.devices import find_device, find_dtype

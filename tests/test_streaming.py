@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from fakes import FIELD, HOP, RATE, Clock, Speller, in_packets, sound_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stream_fakes import FIELD, HOP, RATE, Clock, Speller, in_packets, sound_of
 
 from ptlab._stream.refinement import STEP_S
 from ptlab.data import load_corpus, load_story

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from fakes import HOP, RATE, Speller, in_packets, sound_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stream_fakes import HOP, RATE, Speller, in_packets, sound_of
 
 from ptlab._stream.audio import PacketReader, RunningLevel, SampleWindow
 from ptlab._stream.endpointing import SileroVad

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import save_tiny
+from fakes import FIELD, HOP, RATE, Speller, sound_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,43 +21,6 @@ from ptlab.errors import AlignmentError, AudioError, PtlabError, TextError
 from ptlab.models import load_model
 from ptlab.text import VOCABULARY
 from ptlab.transcribe import Transcriber, hf_pipeline, transcribe
-
-RATE, HOP, FIELD = 16_000, 320, 400
-
-
-class Speller:
-    """A model that can be known: the sample in the middle of a frame is a token, divided by 64.
-
-    At the edges of what it is given, where a real model lacks context, ``blind`` frames are wrong:
-    they spell *x* with certainty.
-    """
-
-    name, vocabulary, blank, word_delimiter = "speller", VOCABULARY, 0, "|"
-    sampling_rate, hop, receptive_field = RATE, HOP, FIELD
-
-    def __init__(self, blind=0):
-        self.blind, self.calls = blind, []
-
-    def frames(self, samples):
-        return max(0, (samples - FIELD) // HOP + 1)
-
-    def log_probs(self, waveforms, *, batch_size=None):
-        self.calls.append([len(w) for w in waveforms])
-        return [self.spell(np.asarray(w)) for w in waveforms]
-
-    def spell(self, waveform):
-        frames = self.frames(len(waveform))
-        ids = np.rint(waveform[FIELD // 2 :: HOP][:frames] * 64).astype(int)
-        ids[: self.blind] = ids[frames - self.blind :] = VOCABULARY.index("x")
-        probs = np.full((frames, len(VOCABULARY)), 0.1 / 45)
-        probs[np.arange(frames), ids] = 0.9
-        return np.log(probs).astype(np.float32)
-
-
-def sound_of(path):
-    """Waveform that makes `Speller` see the path, a character a frame; ``_`` is the blank."""
-    ids = [0 if c == "_" else VOCABULARY.index("|" if c == " " else c) for c in path]
-    return np.append(np.repeat(ids, HOP), np.zeros(FIELD - HOP)).astype(np.float32) / 64
 
 
 def texts(result):

@@ -1,4 +1,4 @@
-"""A model that can be known, and sounds for it: what the tests of streaming listen to."""
+"""A model that can be known, sounds for it, and a clock that is set by hand."""
 
 from __future__ import annotations
 
