@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ptlab import ctc
+from ptlab._speech import lattice
 from ptlab.errors import AlignmentError
 from ptlab.text import VOCABULARY
 
@@ -72,6 +74,36 @@ def test_long_texts_are_aligned():  # more states than fit into the int8 of the 
     path = [x for t in tokens for x in (t, 0)]
     spans = ctc.align(np.log(np.eye(6)[path] * 0.9 + 0.1 / 6), tokens).spans
     assert [start for start, _ in spans] == list(range(0, 600, 2))
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 10_000), st.lists(st.integers(1, 4), min_size=1, max_size=9), st.integers(0, 20)
+)
+def test_the_best_path_does_not_depend_on_where_it_is_cut_into_blocks(seed, tokens, extra):
+    """A block is traced back among few states: those in reach of its end."""
+    frames = len(tokens) + sum(a == b for a, b in itertools.pairwise(tokens)) + extra
+    matrix, whole = random_log_probs(frames, 5, seed), lattice.BLOCK
+    expected = ctc.align(matrix, tokens)
+    try:
+        for lattice.BLOCK in (1, 2, 3, 7):
+            assert ctc.align(matrix, tokens) == expected
+    finally:
+        lattice.BLOCK = whole
+
+
+def test_an_hour_can_be_aligned():
+    """Its 180,000 frames by 100,000 states would take 18 GB; a twentieth of each is enough here."""
+    rng = np.random.default_rng(0)
+    matrix, tokens = random_log_probs(9_000, 46, 0), rng.integers(1, 46, 2_500)
+    tracemalloc.start()
+    try:
+        found = ctc.align(matrix, tokens)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.spans[0][0] >= 0 and found.spans[-1][1] <= 9_000
+    assert peak < 9_000 * 5_001 / 2
 
 
 @given(st.integers(0, 10_000), st.integers(0, 40))
