@@ -243,7 +243,7 @@ class Transcriber:
 
         ``frames`` are what ``keep`` makes of the log-probs of each window, joined.
         """
-        start, sound = time.perf_counter(), _Reading(self._blocks(audio, sampling_rate))
+        start, sound = time.perf_counter(), _Metered(self._blocks(audio, sampling_rate))
         options = (self.window_s, self.overlap_s, self.batch_size)
         runs = [(s, keep(frames)) for s, frames in window_log_probs(self.model, sound, *options)]
         done = time.perf_counter()
@@ -329,7 +329,7 @@ class Transcriber:
         return round(start, 4), round(end, 4)
 
 
-class _Reading:
+class _Metered:
     """Blocks of a sound; how many samples they had, and how long it took to get them."""
 
     def __init__(self, blocks: Iterable[np.ndarray]):
