@@ -30,8 +30,10 @@ __all__ = ["plot_flicker", "plot_step_cost", "plot_timeline", "plot_tradeoff"]
 
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = "osD^vPX*"
-# Where a label stands to its point, in points: groups that meet must not write over each other.
-SIDES = (((5, 5), "left"), ((-6, 5), "right"), ((-6, -12), "right"), ((5, -12), "left"))
+# Where the labels of a group stand to their points; groups that meet must not write over each other.
+SIDES = (
+    ((5, 5), "left"), ((-6, 5), "right"), ((-6, -12), "right"), ((5, 5), "left"), ((5, -12), "left")
+)  # fmt: skip
 LETTER_IN = 0.075  # width of a letter of a label, about
 # How a word is drawn: face, edge, line style, letters.
 _DRESS: dict[str, tuple[str, str, LineStyleType, dict[str, Any]]] = {
