@@ -30,7 +30,7 @@ __all__ = ["plot_flicker", "plot_step_cost", "plot_timeline", "plot_tradeoff"]
 
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = "osD^vPX*"
-# Where the labels of a group stand to their points; groups that meet must not write over each other.
+# Where a group's labels stand to their points: groups that meet must not write over each other.
 SIDES = (
     ((5, 5), "left"), ((-6, 5), "right"), ((-6, -12), "right"), ((5, 5), "left"), ((5, -12), "left")
 )  # fmt: skip
