@@ -244,8 +244,8 @@ def test_statuses_are_documented():
 @pytest.fixture
 def no_collection(monkeypatch):
     """A full collection takes a tenth of a second where torch is loaded."""
-    for room in ("minibatches", "run"):
-        monkeypatch.setattr(f"ptlab._batch.{room}.free_memory", lambda: None)
+    for room in ("minibatches", "_batch.run"):
+        monkeypatch.setattr(f"ptlab.{room}.free_memory", lambda: None)
 
 
 class Tight(Recorder):
