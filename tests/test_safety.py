@@ -14,7 +14,7 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = [*(ROOT / "ptlab").glob("*.py"), *(ROOT / "data" / "recipes").glob("*.py")]
+MODULES = [*(ROOT / "ptlab").rglob("*.py"), *(ROOT / "data" / "recipes").glob("*.py")]
 NOTEBOOKS = list((ROOT / "notebooks").rglob("*.ipynb"))
 
 # Modules that run code while they read, and the names of them that do not.
