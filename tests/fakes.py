@@ -1,6 +1,8 @@
-"""A model that can be known, sounds for it, and a clock that is set by hand."""
+"""A model that can be known, sounds for it, a clock that is set by hand; and a count of memory."""
 
 from __future__ import annotations
+
+import tracemalloc
 
 import numpy as np
 
@@ -54,6 +56,15 @@ def sound_of(path):
     """Waveform that makes `Speller` see the path, a character a frame; ``_`` is the blank."""
     ids = [0 if c == "_" else VOCABULARY.index("|" if c == " " else c) for c in path]
     return np.append(np.repeat(ids, HOP), np.zeros(FIELD - HOP)).astype(np.float32) / 64
+
+
+def peak_of(run):
+    """What ``run()`` returns, and the most bytes that Python and numpy held meanwhile."""
+    tracemalloc.start()
+    try:
+        return run(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def in_packets(waveform, sizes):

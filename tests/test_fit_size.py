@@ -57,7 +57,7 @@ def test_short_names_change_nothing_that_is_computed(tiny_export, speechlike, tm
     shutil.copytree(tiny_export.folder, tmp_path / "short")
     fit_size.write_short(tmp_path / "short" / "model.onnx")
     short, sound = load_model(tmp_path / "short"), speechlike(0.5)
-    assert short.size_bytes < 0.8 * tiny_export.size_bytes  # of the tiny_export one, most is names
+    assert short.size_bytes < 0.8 * tiny_export.size_bytes  # of the tiny one, most is names
     assert np.array_equal(short.log_probs([sound])[0], tiny_export.load().log_probs([sound])[0])
     assert short.facts == tiny_export.load().facts
 

@@ -175,5 +175,8 @@ def test_this_machine_is_closed_too(asked_outside: list[str]) -> None:
 @pytest.mark.localhost
 def test_a_marked_test_may_ask_this_machine() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        socket.create_connection(server.getsockname(), timeout=5).close()
-        socket.create_connection(("localhost", server.getsockname()[1]), timeout=5).close()
+        for host in ("127.0.0.1", "localhost"):
+            socket.create_connection((host, server.getsockname()[1]), timeout=5).close()
+            peer, (asked_by, _) = server.accept()
+            peer.close()
+            assert asked_by == "127.0.0.1"

@@ -14,7 +14,7 @@ from ptlab._batch.file_result import FileResult
 from ptlab._batch.ledger import Ledger
 from ptlab._batch.reader import Heard, Known, Reader, Window, failure
 from ptlab._speech.sound_stream import SoundStream
-from ptlab._speech.windows import cut_windows, join_windows
+from ptlab._speech.windows import join_windows, window_log_probs
 from ptlab.minibatches import (
     MiniBatches,
     free_memory,
@@ -186,7 +186,6 @@ class BatchRun:
     def _by_windows(self, content: Any, window_s: float) -> tuple[np.ndarray, int]:
         sound = SoundStream(content, self.model.sampling_rate)
         overlap_s = min(self.transcriber.overlap_s, window_s / 4)
-        windows = cut_windows(self.model, sound, window_s, overlap_s)
-        read, model = self.transcriber.read, self.model
-        runs = [(first, read(model.log_probs([waveform])[0])) for first, waveform in windows]
+        found = window_log_probs(self.model, sound, window_s, overlap_s, batch_size=1)
+        runs = [(first, self.transcriber.read(log_probs)) for first, log_probs in found]
         return join_windows(self.model, runs), len(runs)

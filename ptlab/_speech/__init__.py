@@ -1,1 +1,1 @@
-"""Sound and log-probs, below transcription: reading, cutting, frames, the model itself."""
+"""Parts of `ptlab.audio`, `ptlab.text`, `ptlab.ctc`, `ptlab.models` and `ptlab.transcribe`."""
