@@ -212,6 +212,7 @@ def plot_tradeoff(
         ax.axhline(100 * offline, color="0.4", linestyle=(0, (1, 2)), label="offline")
     ax.set(xlabel="From the end of a word to its commit, median (s)", ylabel="WER (%)")
     ax.set_xlim(0, 1.12 * table.latency_s.max())
+    ax.margins(y=0.1)  # room for labels below the lowest point
     ax.legend(fontsize=LABEL_PT)
     ax.set_title("What waiting buys" if title is None else title)
     return ax
