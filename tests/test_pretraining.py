@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, Wav2Vec2ForPreTraining
 
@@ -24,7 +25,9 @@ from ptlab.data import data_dir
 from ptlab.errors import PtlabError
 
 sys.path.insert(0, str(data_dir() / "recipes"))
+import augment
 import clusters
+import front_end
 import languages
 import make_babel
 import make_espeak
@@ -222,6 +225,9 @@ def test_a_pack_that_was_cut_short_is_mended_and_grows(babel: Path) -> None:
     found = unlabelled.read_sounds([babel])
     samples, _ = soundfile.read(babel / "7.wav", dtype="int16")
     assert len(found.places) == 8 and np.array_equal(found.clip(7), samples)
+    written = (babel / "pack.json").stat().st_mtime_ns
+    assert len(unlabelled.pack(babel)) == 8  # a run beside this one reads the file
+    assert (babel / "pack.json").stat().st_mtime_ns == written
 
 
 def test_languages_are_drawn_by_the_rule(babel: Path) -> None:
@@ -237,16 +243,15 @@ def test_languages_are_drawn_by_the_rule(babel: Path) -> None:
 # -- masks and negatives
 
 
-@pytest.mark.parametrize("span", [2, 5, 10])
-def test_half_of_the_frames_are_hidden_in_spans(span: int) -> None:
+def test_half_of_the_frames_are_hidden_in_spans() -> None:
     """Starts with a share of 0.065, spans of 10: 1 - (1 - 0.065)^10 = 49 % of the frames."""
     rng, lengths = np.random.default_rng(0), torch.full((200,), 600)
-    mask = pretrain_mini.span_mask(lengths, 600, rng, span)
-    hidden = 1 - (1 - 0.65 / span) ** span
+    mask = pretrain_mini.span_mask(lengths, 600, rng)
+    hidden = 1 - (1 - 0.065) ** 10
     assert float(mask[:, 10:-10].float().mean()) == pytest.approx(hidden, abs=0.015)
     edges = torch.diff(F.pad(mask.int(), (1, 1)), dim=1)
     starts, ends = ((edges == sign).nonzero() for sign in (1, -1))
-    assert int((ends - starts)[:, 1].min()) == span
+    assert int((ends - starts)[:, 1].min()) == 10
     counts = mask.sum(1)
     assert counts.min() != counts.max()  # rounded at random, overlapping at random
 
@@ -440,6 +445,68 @@ def test_clusters_are_asked_for_at_hidden_and_at_visible_frames() -> None:
     assert float(found["visible"]) == pytest.approx(10 / 3 + little, rel=1e-5)
 
 
+# -- the front end
+
+
+@pytest.fixture
+def alone(tmp_path: Path):
+    """A group of one process, as a run is."""
+    store = dist.FileStore(str(tmp_path / "meeting"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def tilted_noise(rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Noise of a spectrum that leans another way in each clip: four of them, 24 frames each."""
+    waves = [augment.coloured_noise(8_000, rng) for _ in range(4)]
+    return torch.from_numpy(np.stack([w / w.std() for w in waves])), torch.full((4,), 24)
+
+
+def test_convolutions_learn_the_energies_of_mel_bands(network, alone, monkeypatch) -> None:
+    monkeypatch.setattr(front_end, "STEPS", 50)
+    rng, said = np.random.default_rng(0), []
+    before = {n: p.clone() for n, p in network.named_parameters()}
+    front_end.fit(network, (tilted_noise(rng) for _ in range(50)), said.append)
+    assert len(said) == 1 and float(said[0].split()[4]) > 60  # per cent of the variance
+    changed = {n for n, p in network.named_parameters() if not torch.equal(p, before[n])}
+    assert changed == {n for n in before if n.startswith("wav2vec2.feature_extractor")}
+
+
+def test_the_position_layer_looks_near_by_at_the_same_norm(network) -> None:
+    conv = network.wav2vec2.encoder.pos_conv_embed.conv
+    before = conv.weight.detach().clone()
+    front_end.look_nearby(network, 2.0)
+    after = conv.weight.detach()
+    assert float(after.norm()) == pytest.approx(float(before.norm()), rel=1e-5)
+    shares = (after / before).mean((0, 1))  # 16 taps, the middle is tap 8
+    torch.testing.assert_close(shares / shares[8], torch.exp(-(torch.arange(16) - 8).abs() / 2))
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (6, 3, 5), (20, 2, 4)])
+def test_muon_makes_matrices_and_kernels_orthogonal(shape: tuple[int, ...]) -> None:
+    """An update is near U V^T of the gradient U S V^T, times 0.2 sqrt(longer side)."""
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.zeros(shape))
+    weight.grad = torch.randn(shape)
+    train_mini.Muon([weight]).step(1.0)
+    update = -weight.detach().flatten(1)
+    strength = torch.linalg.svdvals(update) / (0.2 * max(update.shape) ** 0.5)
+    assert float(strength.min()) > 0.6 and float(strength.max()) < 1.3
+
+
+def test_noise_is_heard_and_the_clean_sound_is_the_target(babel: Path) -> None:
+    drawer = unlabelled.Drawer(unlabelled.read_sounds([babel]))
+    rng = np.random.default_rng(0)
+    waves, clean, lengths = pretrain_mini.make_batch(drawer, rng, 30, 0.0)
+    assert torch.equal(waves, clean) and waves.shape[0] == len(lengths) > 2
+    waves, clean, lengths = pretrain_mini.make_batch(drawer, rng, 30, 1.0)
+    assert not torch.equal(waves, clean)
+    for heard, pure, frames in zip(waves, clean, lengths.tolist(), strict=True):
+        part = slice(0, 320 * frames)  # of the same place, loudness and speed
+        assert float(torch.corrcoef(torch.stack([heard[part], pure[part]]))[0, 1]) > 0.3
+
+
 # -- the run
 
 
@@ -465,6 +532,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrain_mini, "new_encoder", tiny)
     monkeypatch.setattr(pretrain_mini, "keep_memory", lambda: None)
     monkeypatch.setattr(pretrain_mini, "CLUSTER_S", 10)
+    monkeypatch.setattr(front_end, "STEPS", 2)
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
@@ -485,6 +553,11 @@ def test_a_run_that_was_stopped_is_the_same_as_one_that_was_not(
         torch.testing.assert_close(states[1]["model"][name], value, rtol=1e-4, atol=1e-5)
     moved = states[0]["model"]["quantizer.codevectors"] - tiny().quantizer.codevectors.detach()
     assert float(moved.abs().max()) > 1e-3
+    kept = torch.load(tmp_path / "straight" / "front_end.pt", weights_only=True)
+    assert len(kept) == 28 and all(
+        torch.equal(value, states[0]["model"][f"wav2vec2.feature_extractor.{name}"])
+        for name, value in kept.items()
+    )
     saved = Wav2Vec2ForPreTraining.from_pretrained(tmp_path / "straight" / "model")
     assert torch.equal(saved.project_q.weight, states[0]["model"]["project_q.weight"])
 
@@ -544,6 +617,11 @@ def test_a_start_takes_the_encoder_and_draws_the_head(tiny_corpora, network, tmp
         assert torch.equal(first.wav2vec2.state_dict()[name], value), name
     assert torch.equal(first.lm_head.weight, again.lm_head.weight)
     assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
+    heard = transfer.start_model(tmp_path, 0, convolutions_only=True).wav2vec2.state_dict()
+    random = transfer.start_model(None, 0).wav2vec2.state_dict()
+    for name, value in network.wav2vec2.state_dict().items():
+        source = value if name.startswith("feature_extractor") else random[name]
+        assert torch.equal(heard[name], source), name
 
 
 def test_features_of_frozen_convolutions_give_the_loss_of_the_waveform(tiny_corpora) -> None:

@@ -28,12 +28,15 @@ def _filters() -> tuple[Tensor, Tensor]:
     return torch.from_numpy(mel.T.astype(np.float32)), torch.from_numpy(cosine.astype(np.float32))
 
 
+def log_mel(waves: Tensor) -> Tensor:
+    """``(batch, samples)`` to energies ``(batch, frames, 40)``, natural logarithm of power."""
+    framed = waves.unfold(1, FIELD, HOP) * torch.hann_window(FIELD)
+    return (torch.fft.rfft(framed, FFT).abs().square() @ _filters()[0] + FLOOR).log()
+
+
 def mfcc(waves: Tensor, lengths: Tensor) -> Tensor:
     """``(batch, samples)`` to ``(batch, frames, 26)``; ``lengths`` are the valid frames."""
-    mel, cosine = _filters()
-    framed = waves.unfold(1, FIELD, HOP) * torch.hann_window(FIELD)
-    power = torch.fft.rfft(framed, FFT).abs().square() @ mel
-    cepstra = (power + FLOOR).log() @ cosine
+    cepstra = log_mel(waves) @ _filters()[1]
     slopes = torch.gradient(cepstra, dim=1)[0]
     x = torch.cat([cepstra, slopes], -1)
     valid = (torch.arange(x.shape[1]) < lengths[:, None]).unsqueeze(-1)

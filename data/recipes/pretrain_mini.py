@@ -10,12 +10,11 @@ those of HF's ``Wav2Vec2ForPreTraining``, the loss is its loss (held by ``test_p
 computed at the hidden frames alone: one product of all predictions with all targets, from which
 the negatives are picked. That costs next to nothing, where HF gathers 100 vectors a frame.
 
-A small batch stays for thousands of steps where the network says the same for every hidden frame.
-Two things get it off: spans that begin with two frames and grow (a neighbour tells much of what is
-hidden), and a second target, with ``--cluster-weight``, which is asked for at visible frames too.
-On 12 s a step, three eighths of the width and half of the layers, the second target asked for at
-visible frames too, its loss at hidden frames was the entropy of the clusters (4.50) after 500 steps
-with spans of 10; with spans of 3 it was below from step 200 on.
+With a small batch the network says the same of every hidden frame for thousands of steps. Two
+things get it off: convolutions that are fitted first and then kept (``front_end.py``, which has the
+figures), and a second target, with ``--cluster-weight``: which cluster of cepstra a frame is in,
+asked for at visible frames too. The clusters are those of the clean sound, the network hears it
+behind noise, rooms and microphones (as in WavLM, arXiv 2110.13900).
 
 Two groups of 64 codes in place of XLSR's 320: a step here has about 700 targets a process, XLSR's
 some 100,000. The diversity loss has to see from these how often each code is used; 10 of them a
@@ -29,6 +28,7 @@ was never stopped: what a step draws depends on its number alone.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import time
@@ -36,6 +36,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import clusters
+import front_end
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -51,13 +52,12 @@ from unlabelled import Drawer, read_sounds
 from ptlab.audio import normalize
 
 SPAN, START_SHARE, LEAST_SPANS = 10, 0.065, 2  # frames hidden; share of frames that begin a span
-FIRST_SPAN, GROWN = 2, 0.2  # frames hidden in the first step; share of the run until it is SPAN
 NEGATIVES, KAPPA, DIVERSITY = 100, 0.1, 0.1  # wav2vec 2.0's
 TEMPERATURES = (2.0, 0.5)  # of the Gumbel softmax, at the start and from `COOLED` on
 COOLED, FALL = 0.7, 0.3  # shares of the run
 COLLAPSED = 0.15  # of the codes in use, weighed by how much
 LENGTHS_S = (2.5, 7.0)  # of the clips of a batch
-CLUSTER_S = 600  # of speech to find the clusters in
+CLUSTER_S, FRONT_END_S = 600, 12  # of speech to find the clusters in; a step of the front end
 
 
 def new_encoder(codes: int = 64, groups: int = 2) -> Wav2Vec2ForPreTraining:
@@ -71,32 +71,20 @@ def new_encoder(codes: int = 64, groups: int = 2) -> Wav2Vec2ForPreTraining:
     return Wav2Vec2ForPreTraining(config)
 
 
-def span_at(gone: float) -> int:
-    """Frames of a span after a share of the run.
-
-    Examples
-    --------
-    >>> [span_at(gone) for gone in (0, 0.05, 0.1, 0.2, 1)]
-    [2, 4, 6, 10, 10]
-    """
-    return min(SPAN, round(FIRST_SPAN + (SPAN - FIRST_SPAN) * gone / GROWN))
-
-
-def span_mask(lengths: Tensor, frames: int, rng: np.random.Generator, span: int = SPAN) -> Tensor:
+def span_mask(lengths: Tensor, frames: int, rng: np.random.Generator) -> Tensor:
     """Frames to hide ``(batch, frames)``: spans whose starts are drawn without replacement.
 
     Their number is a share of the clip's own frames, rounded at random, two at the least; a clip
-    of less than two spans is hidden in its middle, so that it keeps something to hear. Of shorter
-    spans there are more, so that as much is hidden.
+    of less than two spans is hidden in its middle, so that it keeps something to hear.
     """
     mask = torch.zeros(len(lengths), frames, dtype=torch.bool)
     for row, length in zip(mask, lengths.tolist(), strict=True):
-        if length < 2 * span:
+        if length < 2 * SPAN:
             row[length // 4 : length - length // 4] = True
             continue
-        spans = max(LEAST_SPANS, int(START_SHARE * SPAN / span * length + rng.random()))
-        for start in rng.choice(length - span + 1, spans, replace=False):
-            row[start : start + span] = True
+        spans = max(LEAST_SPANS, int(START_SHARE * length + rng.random()))
+        for start in rng.choice(length - SPAN + 1, spans, replace=False):
+            row[start : start + SPAN] = True
     return mask
 
 
@@ -165,7 +153,9 @@ def hear(
     forward: FastForward, waves: Tensor, lengths: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
     """What the convolutions hear, and what the Transformer makes of the frames not hidden."""
-    features = forward.features(waves)
+    convolutions = forward.model.wav2vec2.feature_extractor
+    with torch.set_grad_enabled(next(convolutions.parameters()).requires_grad):
+        features = forward.features(waves)
     last, _ = forward.encode(features, lengths, mask)
     return features, last.float()
 
@@ -198,21 +188,22 @@ def cluster_losses(
 
 def make_batch(
     drawer: Drawer, rng: np.random.Generator, budget_s: float, strength: float
-) -> tuple[Tensor, Tensor]:
-    """Waveforms of one length and the valid frames of each."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Waveforms of one length, the same without noise and room, and the valid frames of each."""
     samples = int(rng.integers(2 * LENGTHS_S[0], 2 * LENGTHS_S[1] + 1)) * RATE // 2
     count = max(1, int(budget_s * RATE / samples))
-    waves, lengths = torch.zeros(count, samples), []
-    for row in waves:
-        wave = drawer.draw(rng)
+    waves, lengths = torch.zeros(2, count, samples), []
+    for rows in waves.unbind(1):
+        clean = wave = drawer.draw(rng)
         if strength:
-            wave = change_speed(wave, float(np.clip(rng.normal(1, 0.1), 0.8, 1.25)))
-            wave = augment(wave, rng, strength)
+            clean = change_speed(clean, float(np.clip(rng.normal(1, 0.1), 0.8, 1.25)))
+            wave = augment(clean, rng, strength)
         start = int(rng.integers(0, max(1, len(wave) - samples + 1)))
-        wave = normalize(wave[start : start + samples])
-        row[: len(wave)] = torch.from_numpy(wave)
-        lengths.append(frames_of(len(wave)))
-    return waves, torch.tensor(lengths)
+        for row, sound in zip(rows, (wave, clean), strict=True):
+            cut = normalize(sound[start : start + samples])
+            row[: len(cut)] = torch.from_numpy(cut)
+        lengths.append(frames_of(len(cut)))
+    return waves[0], waves[1], torch.tensor(lengths)
 
 
 def temperature(gone: float) -> float:
@@ -234,9 +225,14 @@ class Run:
         torch.manual_seed(args.seed)
         self.args, self.step = args, 0
         self.model = new_encoder(args.codes).float().train()
+        front_end.look_nearby(self.model)
+        state = torch.load(args.out / "front_end.pt", weights_only=True)
+        self.model.wav2vec2.feature_extractor.load_state_dict(state)
+        self.model.wav2vec2.feature_extractor.requires_grad_(False)
         self.head = nn.Linear(self.model.config.hidden_size, args.clusters)
         self.centres = torch.from_numpy(np.load(args.out / "clusters.npy"))
         named = [*self.model.named_parameters(), *self.head.named_parameters("head")]
+        named = [(name, p) for name, p in named if p.requires_grad]
         matrices = [p for n, p in named if p.ndim == 2 and "encoder.layers" in n]
         self.others = [p for _, p in named if all(p is not m for m in matrices)]
         self.parameters = matrices + self.others
@@ -268,17 +264,17 @@ class Run:
         args, rank = self.args, dist.get_rank()
         rng = np.random.default_rng([args.seed, self.step, rank])
         torch.manual_seed(int(rng.integers(2**31)))  # the Gumbel noise
-        waves, lengths = make_batch(drawer, rng, args.batch_s, args.strength)
-        frames, gone = frames_of(waves.shape[1]), self.step / args.steps
-        mask = span_mask(lengths, frames, rng, span_at(gone))
+        waves, clean, lengths = make_batch(drawer, rng, args.batch_s, args.strength)
+        frames = frames_of(waves.shape[1])
+        mask = span_mask(lengths, frames, rng)
         negatives = draw_negatives(mask, NEGATIVES, rng)
-        self.model.quantizer.temperature = temperature(gone)
+        self.model.quantizer.temperature = temperature(self.step / args.steps)
         with torch.autocast("cpu", torch.bfloat16):
             heard, last = hear(self.forward, waves, lengths, mask)
         # 8 bits are too few to choose a code
         found = losses(self.model, heard[mask].float(), last[mask], negatives)
         if args.cluster_weight:
-            truth = clusters.nearest(clusters.mfcc(waves, lengths), self.centres)
+            truth = clusters.nearest(clusters.mfcc(clean, lengths), self.centres)
             visible = (torch.arange(frames) < lengths[:, None]) & ~mask
             second = cluster_losses(self.head, last, truth, mask, visible)
             found = replace(found, **second)
@@ -324,7 +320,6 @@ class Journal:
             "cluster_accuracy": round(float(sum(f.known for f in self.found)) / hidden, 4),
             "cluster": round(float(sum(f.cluster for f in self.found)) / hidden, 4),
             "visible": round(float(np.mean([f.visible for f in self.found])), 4),
-            "span": span_at(step / steps),
             "perplexity": usage(torch.cat([f.codes for f in self.found]), self.codes),
             "soft_perplexity": np.mean([f.perplexity.tolist() for f in self.found], 0)
             .round(1)
@@ -364,8 +359,9 @@ def train(rank: int, args: argparse.Namespace) -> None:
     keep_memory()
     store = dist.FileStore(str(args.out / "rendezvous"), args.processes)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=args.processes)
-    run = Run(args)
     drawer = Drawer(read_sounds(args.speech, args.languages), args.alpha)
+    fit_front_end(args, drawer)
+    run = Run(args)
     journal = Journal(args.out / "log.jsonl", args.codes)
     end = saved = time.time()
     end += 60 * args.minutes
@@ -386,6 +382,23 @@ def train(rank: int, args: argparse.Namespace) -> None:
     dist.destroy_process_group()
 
 
+def fit_front_end(args: argparse.Namespace, drawer: Drawer) -> None:
+    """Write the weights of the convolutions, fitted by all processes together, once a run."""
+    path, rank = args.out / "front_end.pt", dist.get_rank()
+    if path.exists():
+        return
+    torch.manual_seed(args.seed)
+    model, rng = new_encoder(args.codes).float().train(), np.random.default_rng([args.seed, rank])
+    batches = (make_batch(drawer, rng, FRONT_END_S, 0.0) for _ in itertools.count())
+    waves_and_frames = ((waves, lengths) for waves, _, lengths in batches)
+    front_end.fit(model, waves_and_frames, print if rank == 0 else lambda line: None)
+    if rank == 0:
+        part = path.with_suffix(".part")
+        torch.save(model.wav2vec2.feature_extractor.state_dict(), part)
+        part.replace(path)
+    dist.barrier()
+
+
 def find_clusters(args: argparse.Namespace, drawer: Drawer) -> None:
     """Write the centres of the clusters, found in ``CLUSTER_S`` of the speech, once a run."""
     path = args.out / "clusters.npy"
@@ -393,9 +406,9 @@ def find_clusters(args: argparse.Namespace, drawer: Drawer) -> None:
         return
     rng, frames = np.random.default_rng([args.seed, 2**31]), []
     while sum(map(len, frames)) < CLUSTER_S * 50:
-        waves, lengths = make_batch(drawer, rng, 30, args.strength)
-        valid = torch.arange(frames_of(waves.shape[1])) < lengths[:, None]
-        frames.append(clusters.mfcc(waves, lengths)[valid].numpy())
+        _, clean, lengths = make_batch(drawer, rng, 30, args.strength)
+        valid = torch.arange(frames_of(clean.shape[1])) < lengths[:, None]
+        frames.append(clusters.mfcc(clean, lengths)[valid].numpy())
     np.save(path, clusters.fit(np.concatenate(frames), args.clusters, args.seed))
 
 

@@ -72,7 +72,7 @@ def new_model() -> Wav2Vec2ForCTC:
 
 
 class Muon:
-    """Momentum, orthogonalised by Newton-Schulz (Jordan et al. 2024), for the 2-D weights.
+    """Momentum, orthogonalised by Newton-Schulz (Jordan et al. 2024), for matrices and kernels.
 
     The processes share the matrices out among themselves, then exchange the updates.
     """
@@ -84,13 +84,16 @@ class Muon:
     @torch.no_grad()
     def step(self, lr: float) -> None:
         updates = [torch.zeros_like(w) for w in self.weights]
+        alone = not dist.is_initialized()
+        processes, rank = (1, 0) if alone else (dist.get_world_size(), dist.get_rank())
         for i, (weight, buffer) in enumerate(zip(self.weights, self.buffers, strict=True)):
             buffer.lerp_(weight.grad, 1 - self.momentum)
-            if i % dist.get_world_size() == dist.get_rank():
-                nesterov = weight.grad.lerp(buffer, self.momentum)
-                updates[i] = orthogonal(nesterov) * (0.2 * max(weight.shape) ** 0.5)
+            if i % processes == rank:
+                nesterov = weight.grad.lerp(buffer, self.momentum).flatten(1)
+                updates[i] = orthogonal(nesterov) * (0.2 * max(nesterov.shape) ** 0.5)
         flat = torch.cat([u.flatten() for u in updates])
-        dist.all_reduce(flat)
+        if not alone:
+            dist.all_reduce(flat)
         parts = flat.split([u.numel() for u in updates])
         for weight, part in zip(self.weights, parts, strict=True):
             weight.mul_(1 - lr * self.decay).add_(part.view_as(weight), alpha=-lr)

@@ -4,10 +4,11 @@
 
 Fine-tunes one architecture on 1, 3, 10 and 30 minutes of the corpus's train split, from three
 starts: pre-trained on 53 languages, pre-trained on Portuguese alone for as many steps, and random
-weights; each with three seeds, which draw the clips, their order and the head. Same steps, batches
-and schedule for all. The convolutions stay as they are where they were pre-trained, as is usual;
-random ones are trained. Greedy decoding of the test split, whose voices and sentences no start and
-no run has met.
+weights; each with three seeds, which draw the clips, their order and the head. A fourth start tells
+how much of it is the front end's: the convolutions of the first under a random Transformer. Same
+steps, batches and schedule for all. The convolutions stay as they are where they were fitted, as is
+usual; random ones are trained. Greedy decoding of the test split, whose voices and sentences no
+start and no run has met.
 
 A run writes ``RUNS/<start>_<minutes>_<seed>.json`` with its hypotheses; one that is there is not
 made again, so that a kill costs one run at most. ``--starts`` makes some of them only, for two
@@ -42,7 +43,8 @@ from ptlab.metrics import bootstrap, paired_comparison
 from ptlab.text import encode
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "transfer.json"
-STARTS = ("53 languages", "Portuguese", "random")
+CONVOLUTIONS = "convolutions"
+STARTS = ("53 languages", "Portuguese", CONVOLUTIONS, "random")
 KEYS = ("start", "minutes", "seed")
 MINUTES, SEEDS = (1, 3, 10, 30), (0, 1, 2)
 WARM_UP, FALL = 0.1, 0.5  # shares of the steps
@@ -64,13 +66,16 @@ def subset(durations_s: list[float], minutes: float, seed: int) -> list[int]:
     return order[:count].tolist()
 
 
-def start_model(source: Path | None, seed: int) -> Wav2Vec2ForCTC:
+def start_model(source: Path | None, seed: int, convolutions_only: bool = False) -> Wav2Vec2ForCTC:
     """`mini`'s architecture with a head of random numbers, on a pre-trained encoder if given."""
     torch.manual_seed(seed)
     model = new_model().float()
     if source is not None:
         encoder = AutoModel.from_pretrained(source).float()
-        model.wav2vec2.load_state_dict(encoder.state_dict())
+        ours = model.wav2vec2
+        if convolutions_only:
+            ours, encoder = ours.feature_extractor, encoder.feature_extractor
+        ours.load_state_dict(encoder.state_dict())
     return model
 
 
@@ -163,7 +168,7 @@ def ctc_loss(
 def one_run(args: argparse.Namespace, test: Corpus, start: str, minutes: int, seed: int) -> dict:
     """Fine-tune and transcribe; what is kept of it."""
     source, began, train = args.sources[start], time.time(), load_corpus("train")
-    model = start_model(source, seed)
+    model = start_model(source, seed, start == CONVOLUTIONS)
     chosen = subset(train.frame.duration_s.tolist(), minutes, seed)
     clips = Clips(train, chosen, FastForward(model, 0) if source else None)
     losses = finetune(model, clips, args.steps, args.lr, args.batch_s, seed)
@@ -251,7 +256,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--quick", action="store_true", help="one seed, 60 steps, some test clips")
     args = parser.parse_args(arguments)
-    args.sources = dict(zip(STARTS, (args.multilingual, args.portuguese, None), strict=True))
+    folders = (args.multilingual, args.portuguese, args.multilingual, None)
+    args.sources = dict(zip(STARTS, folders, strict=True))
     for start in args.starts:
         if start != "random" and args.sources[start] is None:
             raise SystemExit(f"Where is the model of {start!r}? Give its folder, or leave it out.")

@@ -57,11 +57,12 @@ def pack(folder: Path) -> list[tuple[str, int, str]]:
     index = folder / "pack.json"
     known = json.loads(index.read_text("utf-8")) if index.exists() else []
     paths = {path for path, _, _ in known}
+    rows = [row for row in _rows(folder) if row["path"] not in paths]
+    if not rows:  # nor is anything written, so that two runs may share a folder
+        return known
     with (folder / "pack.i16").open("ab") as out:
         out.truncate(2 * sum(length for _, length, _ in known))  # what a killed call left
-        for row in _rows(folder):
-            if row["path"] in paths:
-                continue
+        for row in rows:
             samples, rate = soundfile.read(folder / row["path"], dtype="int16")
             if rate != RATE:
                 raise ValueError(f"{row['path']}: {rate} Hz, expected {RATE}")
