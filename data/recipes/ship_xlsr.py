@@ -2,9 +2,10 @@
 
     python data/recipes/ship_xlsr.py RUN --speech speech/babel
 
-Writes the folder ``ptlab/assets/mini-xlsr-53``: the encoder without quantizer and head as fp16
-safetensors, config, feature extractor, ``metrics.json`` (what the run's log and the speech's index
-say) and a model card made of them, with the figures of ``transfer.py`` once these are there.
+Writes the folder ``ptlab/assets/mini-xlsr-53``: encoder and quantizer as fp16 safetensors (as the
+real XLSR-53 lies on the Hub), config, feature extractor, ``metrics.json`` (what the run's log and
+the speech's index say) and a model card made of them, with the figures of ``transfer.py`` once
+these are there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from languages import LANGUAGES
 from transfer import RESULTS
-from transformers import AutoModel, Wav2Vec2FeatureExtractor
+from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForPreTraining
 
 ASSETS = Path(__file__).resolve().parents[2] / "ptlab" / "assets" / "mini-xlsr-53"
 MOST_BYTES = 25_000_000
@@ -29,10 +30,11 @@ tags: [wav2vec2, pretraining, synthetic-speech, education]
 
 # mini-xlsr-53: a small encoder that has heard 53 languages
 
-A `Wav2Vec2Model` with {millions:.1f} million parameters, the architecture of ptlab's `mini`,
-pre-trained as XLSR-53 was (arXiv 2006.13979): without any text, by telling hidden sound from other
-sound of the same utterance. It has **no CTC head**: it gives hidden states and is a start for
-fine-tuning; it cannot write. It has never heard a person: all of its speech is synthetic.
+A `Wav2Vec2ForPreTraining` whose encoder, {millions:.1f} million parameters, is of the architecture
+of ptlab's `mini`, pre-trained as XLSR-53 was (arXiv 2006.13979): without any text, by telling
+hidden sound from other sound of the same utterance. It has **no CTC head**: it gives hidden states
+and is a start for fine-tuning; it cannot write. It has never heard a person: all of its speech is
+synthetic.
 
 ```python
 model = ptlab.load_model("mini-xlsr-53")          # hidden states: model.model(...)
@@ -48,9 +50,12 @@ result = ptlab.finetune("mini-xlsr-53", ...)      # a head and some minutes of s
 ## Training
 
 By `data/recipes/pretrain_mini.py` on {hours:.1f} hours of speech that `data/recipes/make_babel.py`
-made. Languages were drawn as XLSR draws them, from the amount of text that there was (exponent
-0.5). {own} of the 53 are among XLSR-53's own; the others stand in for languages that espeak-ng
-does not speak (`data/recipes/languages.py` says which, and why).
+made. The convolutions were fitted to log-mel energies first and then kept; beside the contrastive
+loss the last layer was asked for clusters of cepstra, as HuBERT is. With the contrastive loss on
+convolutions that start at random this much speech and time taught nothing. Languages were drawn as
+XLSR draws them, from the amount of text that there was (exponent 0.5). {own} of the 53 are among
+XLSR-53's own; the others stand in for languages that espeak-ng does not speak
+(`data/recipes/languages.py` says which, and why).
 
 {table}
 
@@ -71,10 +76,10 @@ here){kokoro}. The texts were the Universal Declaration of Human Rights and GNOM
 
 
 def write_encoder(source: Path, folder: Path) -> int:
-    """Weights in half precision with what a folder needs to be loaded; parameters."""
-    encoder = AutoModel.from_pretrained(source)
+    """Weights in half precision with what a folder needs to be loaded; the encoder's parameters."""
+    model = Wav2Vec2ForPreTraining.from_pretrained(source)
     folder.mkdir(parents=True, exist_ok=True)
-    encoder.half().save_pretrained(folder)
+    model.half().save_pretrained(folder)
     features = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True)
     features.save_pretrained(folder)
     size = sum(path.stat().st_size for path in folder.iterdir())
@@ -82,7 +87,7 @@ def write_encoder(source: Path, folder: Path) -> int:
         raise SystemExit(f"{size / 1e6:.1f} MB in {folder.name}; at most {MOST_BYTES / 1e6:.0f}.")
     for path in folder.iterdir():
         path.chmod(0o644)
-    return sum(p.numel() for p in encoder.parameters())
+    return sum(p.numel() for p in model.wav2vec2.parameters())
 
 
 def heard(folders: list[Path]) -> dict[str, dict[str, float]]:
