@@ -98,6 +98,15 @@ class TestResult:
         assert [row["step"] for row in finished.history if "wer" in row] == [2, 4, 6, 7]
         assert finished.steps == 7
 
+    def test_each_evaluation_shows_the_text_of_the_same_clip(self, finished):
+        shown = [row for row in finished.history if "wer" in row]
+        assert len({row["reference"] for row in shown}) == 1
+        best = next(row for row in shown if row["step"] == finished.best_step)
+        middle = tones(3, seed=1).row(1)  # of the validation clips, by length
+        assert best["reference"] == ptlab.normalize_text(middle["text"])
+        [log_probs] = finished.model.log_probs([middle["audio"]["array"]])
+        assert best["hypothesis"] == ptlab.decode(log_probs, BLANK_LAST, blank=45)
+
     def test_it_prints_converts_and_draws(self, finished):
         assert "fine-tuned with 7 updates" in str(finished)
         assert "train: 5 clips" in finished._repr_html_()
@@ -426,7 +435,7 @@ class TestOptions:
         assert result.base == "random wav2vec2"
 
 
-def test_a_notebook_sees_one_figure_that_is_drawn_again(still, tmp_path, monkeypatch):
+def test_a_notebook_sees_one_figure_that_is_drawn_again(still, tmp_path, monkeypatch, capsys):
     drawn, updates = [], []
 
     class Handle:
@@ -439,7 +448,9 @@ def test_a_notebook_sees_one_figure_that_is_drawn_again(still, tmp_path, monkeyp
 
     monkeypatch.setattr(training_progress, "in_notebook", lambda: True)
     monkeypatch.setattr(IPython.display, "display", display)
-    run(still, tmp_path / "run", progress=True)
+    result = run(still, tmp_path / "run", progress=True)
+    written = [f"{row['step']:>6}  {row['hypothesis']}" for row in result.history if "wer" in row]
+    assert [line for line in capsys.readouterr().out.splitlines() if line] == written
     assert len(drawn) == 1
     assert len(updates) >= 3
     assert "after" in updates[-1].axes[1].get_title()

@@ -20,10 +20,11 @@ __all__ = ["history_rows", "plot_training"]
 _COLUMNS = {  # name in the Trainer's log -> name in a history
     "step": "step", "epoch": "epoch", "loss": "loss", "learning_rate": "learning_rate",
     "grad_norm": "grad_norm", "eval_loss": "validation_loss", "eval_wer": "wer", "eval_cer": "cer",
+    "eval_reference": "reference", "eval_hypothesis": "hypothesis",
 }  # fmt: skip
 
 
-def history_rows(log: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
+def history_rows(log: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row an update that was logged or evaluated, from the Trainer's log.
 
     Examples
@@ -31,7 +32,7 @@ def history_rows(log: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
     >>> history_rows([{"step": 5, "loss": 2.5}, {"step": 5, "eval_wer": 0.5}, {"train_loss": 1.0}])
     [{'step': 5, 'loss': 2.5, 'wer': 0.5}]
     """
-    rows: dict[int, dict[str, float]] = {}
+    rows: dict[int, dict[str, Any]] = {}
     for entry in log:
         found = {new: entry[old] for old, new in _COLUMNS.items() if old in entry}
         if len(found.keys() - {"step", "epoch"}):
@@ -40,7 +41,7 @@ def history_rows(log: Iterable[Mapping[str, Any]]) -> list[dict[str, float]]:
 
 
 def plot_training(
-    history: Sequence[Mapping[str, float]] | pd.DataFrame, *, axes: Sequence[Axes] | None = None
+    history: Sequence[Mapping[str, Any]] | pd.DataFrame, *, axes: Sequence[Axes] | None = None
 ) -> Sequence[Axes]:
     """Loss, and error rates of the validation split, against the updates of the weights.
 

@@ -16,7 +16,8 @@ REDRAW_S = 5.0  # least time between two figures: drawing one takes a few tenths
 
 
 class LiveProgress(TrainerCallback):
-    """A bar with loss and WER, and in a notebook a figure that is drawn again as training goes on.
+    """A bar with loss and WER, the text of one validation clip at every evaluation, and in a
+    notebook a figure that is drawn again as training goes on.
 
     Parameters
     ----------
@@ -40,6 +41,8 @@ class LiveProgress(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **more: Any) -> None:
         rows = history_rows(state.log_history)
         latest = {name: row[name] for row in rows for name in ("loss", "wer") if name in row}
+        if "eval_hypothesis" in (logs or {}) and self.show:  # text appears, out of blanks
+            self._bar.write(f"{state.global_step:>6}  {logs['eval_hypothesis']}")
         said = {"loss": "loss {:.2f}", "wer": "WER {:.1%}"}
         self._bar.set_postfix_str(", ".join(said[n].format(v) for n, v in latest.items()))
         if time.monotonic() - self._drawn > REDRAW_S or "eval_wer" in (logs or {}):
@@ -54,7 +57,7 @@ class LiveProgress(TrainerCallback):
         if self._bar is not None:
             self._bar.close()
 
-    def _draw(self, rows: list[dict[str, float]]) -> None:
+    def _draw(self, rows: list[dict[str, Any]]) -> None:
         if not (self.show and rows and in_notebook()):
             return
         from IPython.display import display

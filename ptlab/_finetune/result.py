@@ -40,7 +40,8 @@ class FinetuneResult:
         how good the model is: `ptlab.compare`.
     history : tuple of dict
         A row an update that was logged or evaluated: ``step``, ``epoch``, ``loss`` (mean since the
-        row before), ``learning_rate``, ``grad_norm``, ``validation_loss``, ``wer``, ``cer``.
+        row before), ``learning_rate``, ``grad_norm``, ``validation_loss``, ``wer``, ``cer``, and
+        of one validation clip ``reference`` and ``hypothesis``.
     audit : DataAudit
         What was in the data, what was dropped, and why.
     settings : dict
@@ -61,7 +62,7 @@ class FinetuneResult:
     best_step: int
     wer: Interval
     cer: Interval
-    history: tuple[dict[str, float], ...]
+    history: tuple[dict[str, Any], ...]
     audit: DataAudit
     settings: dict[str, Any]
     seconds: float

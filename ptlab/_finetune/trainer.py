@@ -101,13 +101,16 @@ class CTCTrainer(Trainer):
         over = torch.arange(tokens.shape[1], device=tokens.device) >= frames[:, None]
         return loss, tokens.masked_fill(over, IGNORED), labels
 
-    def rates(self, prediction: Any) -> dict[str, float]:
-        """WER and CER of gathered tokens and labels, each padded with -100."""
+    def rates(self, prediction: Any) -> dict[str, float | str]:
+        """WER and CER of gathered tokens and labels, each padded with -100; one clip as text."""
         spelled = (collapse(path, self.blank) for path in _unpadded(prediction.predictions))
         hypotheses = [tokens_to_text(tokens, self.vocabulary) for tokens in spelled]
         labels = _unpadded(prediction.label_ids)
-        rates = error_rates([tokens_to_text(t, self.vocabulary) for t in labels], hypotheses)
-        return {"wer": rates.wer, "cer": rates.cer}
+        references = [tokens_to_text(tokens, self.vocabulary) for tokens in labels]
+        rates = error_rates(references, hypotheses)
+        shown = len(labels) // 2  # the clip of middle length, the same in every evaluation
+        example = {"reference": references[shown], "hypothesis": hypotheses[shown]}
+        return {"wer": rates.wer, "cer": rates.cer, **example}
 
     def try_longest(self) -> None:
         """Forward and back with the longest clips: memory runs out now and not after hours."""
