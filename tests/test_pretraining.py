@@ -6,6 +6,7 @@ import doctest
 import importlib
 import json
 import sys
+from argparse import Namespace
 from collections import Counter
 from dataclasses import replace
 from itertools import islice, pairwise
@@ -653,7 +654,8 @@ def test_fine_tuning_learns_and_trains_what_it_should(tiny_corpora, frozen: bool
     before = {n: p.clone() for n, p in model.named_parameters()}
     forward = FastForward(model, 0) if frozen else None
     clips = transfer.Clips(tiny_corpora["train"], [0, 1, 2], forward)
-    losses = transfer.finetune(model, clips, 20, 3e-3, 10, 0)
+    args = Namespace(steps=20, batch_s=10, muon_lr=1e-2, adam_lr=3e-3)
+    losses = transfer.finetune(model, clips, args, 0)
     assert losses[-1] < 0.6 * losses[0]
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     convolutions = {n for n in before if "feature_extractor" in n}

@@ -7,7 +7,8 @@ starts: pre-trained on 53 languages, pre-trained on Portuguese alone for as many
 weights; each with three seeds, which draw the clips, their order and the head. A fourth start tells
 how much of it is the front end's: the convolutions of the first under a random Transformer. Same
 steps, batches and schedule for all. The convolutions stay as they are where they were fitted, as is
-usual; random ones are trained. Greedy decoding of the test split, whose voices and sentences no
+usual; random ones are trained. Matrices learn by Muon: in 300 steps on 10 minutes it brought an
+early pre-trained start to 1.8 nats a letter, AdamW alone (1e-3) to 2.6. Greedy decoding of the test split, whose voices and sentences no
 start and no run has met.
 
 A run writes ``RUNS/<start>_<minutes>_<seed>.json`` with its hypotheses; one that is there is not
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,7 +36,7 @@ from fast_wav2vec2 import FastForward
 from measure_mini import percent
 from speech import frames_of
 from torch import Tensor
-from train_mini import keep_memory, new_model, texts_of, time_mask
+from train_mini import Muon, keep_memory, new_model, texts_of, time_mask
 from transformers import AutoModel, Wav2Vec2ForCTC
 
 from ptlab import load_corpus, normalize, normalize_text
@@ -123,26 +125,30 @@ def share(step: int, steps: int) -> float:
 
 
 def finetune(
-    model: Wav2Vec2ForCTC, clips: Clips, steps: int, lr: float, batch_s: float, seed: int
+    model: Wav2Vec2ForCTC, clips: Clips, args: argparse.Namespace, seed: int
 ) -> list[float]:
     """Train with CTC alone; the mean loss a character of every tenth of the steps."""
     model.train()
     model.wav2vec2.feature_extractor.requires_grad_(not clips.of_features)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    adam = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+    matrices = [p for p in model.wav2vec2.encoder.layers.parameters() if p.ndim == 2]
+    others = [p for p in model.parameters() if all(p is not m for m in matrices)]
+    others = [p for p in others if p.requires_grad]
+    muon = Muon(matrices)
+    adam = torch.optim.AdamW(others, lr=1.0, betas=(0.9, 0.98), weight_decay=0.01)
     forward, rng = FastForward(model, 0, DROPOUT), np.random.default_rng([seed, 1])
     found = []
-    batches = clips.batches(rng, int(batch_s * 50))
-    for step in range(steps):
-        adam.param_groups[0]["lr"] = lr * share(step, steps)
+    batches = clips.batches(rng, int(args.batch_s * 50))
+    for step in range(args.steps):
         loss = ctc_loss(forward, *next(batches), clips.of_features, rng)
-        adam.zero_grad(set_to_none=False)
+        model.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], 1.0)
+        torch.nn.utils.clip_grad_norm_([p for p in others if p.grad is not None], 1.0)
+        muon.step(args.muon_lr * share(step, args.steps))
+        adam.param_groups[0]["lr"] = args.adam_lr * share(step, args.steps)
         adam.step()
         found.append(loss.item())
     model.eval()
-    return [round(float(part.mean()), 3) for part in np.array_split(found, min(10, steps))]
+    return [round(float(part.mean()), 3) for part in np.array_split(found, min(10, args.steps))]
 
 
 def ctc_loss(
@@ -171,7 +177,7 @@ def one_run(args: argparse.Namespace, test: Corpus, start: str, minutes: int, se
     model = start_model(source, seed, start == CONVOLUTIONS)
     chosen = subset(train.frame.duration_s.tolist(), minutes, seed)
     clips = Clips(train, chosen, FastForward(model, 0) if source else None)
-    losses = finetune(model, clips, args.steps, args.lr, args.batch_s, seed)
+    losses = finetune(model, clips, args, seed)
     return {
         "start": start,
         "minutes": minutes,
@@ -237,7 +243,7 @@ def differences(references: list[str], both: list[tuple], voices: list[str]) -> 
 
 def write(path: Path, found: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
+    part = path.with_suffix(f".{os.getpid()}.part")  # of another call: another name
     part.write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", "utf-8")
     part.replace(path)
 
@@ -251,9 +257,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--starts", nargs="*", choices=STARTS, default=STARTS)
     parser.add_argument("--minutes", nargs="*", type=int, default=MINUTES)
     parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch-s", type=float, default=20)
-    parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--muon-lr", type=float, default=2e-3, help="of the matrices")
+    parser.add_argument("--adam-lr", type=float, default=1e-3, help="of all else")
     parser.add_argument("--quick", action="store_true", help="one seed, 60 steps, some test clips")
     args = parser.parse_args(arguments)
     folders = (args.multilingual, args.portuguese, args.multilingual, None)
@@ -279,7 +286,7 @@ def run_all(args: argparse.Namespace) -> None:
         run = json.loads(path.read_text("utf-8"))
         if run["steps"] != args.steps:
             raise SystemExit(f"{path.name} was made with {run['steps']} steps: take another --out.")
-        facts = {"steps": args.steps, "batch_s": args.batch_s, "learning_rate": args.lr}
+        facts = {name: getattr(args, name) for name in ("steps", "batch_s", "muon_lr", "adam_lr")}
         found = facts | {"pretraining": pretraining(args.sources)} | summarise(args.out, test)
         write(args.results, found)
         last = next(r for r in found["runs"] if all(r[k] == run[k] for k in KEYS))
