@@ -8,8 +8,8 @@ weights; each with three seeds, which draw the clips, their order and the head. 
 how much of it is the front end's: the convolutions of the first under a random Transformer. Same
 steps, batches and schedule for all. The convolutions stay as they are where they were fitted, as is
 usual; random ones are trained. Matrices learn by Muon: in 300 steps on 10 minutes it brought an
-early pre-trained start to 1.8 nats a letter, AdamW alone (1e-3) to 2.6. Greedy decoding of the test split, whose voices and sentences no
-start and no run has met.
+early pre-trained start to 1.8 nats a letter, AdamW alone (1e-3) to 2.6. Greedy decoding of the test
+split, whose voices and sentences no start and no run has met.
 
 A run writes ``RUNS/<start>_<minutes>_<seed>.json`` with its hypotheses; one that is there is not
 made again, so that a kill costs one run at most. ``--starts`` makes some of them only, for two
