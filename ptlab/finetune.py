@@ -12,11 +12,10 @@
 >>> isinstance(text, str)
 True
 
-The rooms it is made of, from the data upwards: ``finetune_data`` (clips), ``finetune_augment``,
-``finetune_audit`` (what is in the data), ``collate`` (batches), ``finetune_model`` (vocabulary and
-head), ``finetune_weights`` (what learns), ``finetune_folder`` (whose it is), ``finetune_arguments``
-and ``finetune_trainer`` (the Trainer made right), ``training_history``, ``finetune_save``,
-``finetune_result`` and ``finetune_card``.
+The rooms it is made of, from the data upwards: `ptlab.finetune_audit` (what is in the data),
+`ptlab.collate` (batches), and in ``ptlab._finetune`` ``data`` (clips), ``augment``, ``model``
+(vocabulary and head), ``weights`` (what learns), ``optimizer``, ``folder`` (whose it is),
+``arguments`` and ``trainer`` (the Trainer made right), ``history``, ``save``, ``result``, ``card``.
 """
 
 from __future__ import annotations
@@ -178,6 +177,7 @@ def _trainer(
     return CTCTrainer(
         vocabulary=learner.vocabulary,
         blank=learner.blank,
+        muon=settings.optimizer == "muon",
         model=module,
         args=training_arguments(settings, checkpoints(folder), len(clips["train"])),
         data_collator=CTCCollator(learner.feature_extractor, learner.receptive_field, learner.hop),

@@ -1,5 +1,6 @@
 """Runs from first line to last: equal sums, equal curves, and what is left after trouble."""
 
+import copy
 import dataclasses
 import importlib
 import json
@@ -26,6 +27,7 @@ from ptlab._finetune import progress as training_progress
 from ptlab._finetune import save as finetune_save
 from ptlab._finetune.arguments import find_precision
 from ptlab._finetune.folder import checkpoints, last_checkpoint
+from ptlab._finetune.optimizer import MuonAdamW
 from ptlab._finetune.progress import LiveProgress
 from ptlab._finetune.trainer import CTCTrainer, Patience
 from ptlab.errors import DataError, PtlabError
@@ -417,6 +419,52 @@ class TestOptions:
         again = run(lively, tmp_path / "again", lora=4)
         assert again.resumed_from == 4
         assert curve(again) == curve(whole)
+
+    def test_muon_goes_on_after_a_kill(self, lively, tmp_path, monkeypatch):
+        whole = run(lively, tmp_path / "whole", optimizer="muon")
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(LiveProgress, "on_step_end", interrupt_at(5))
+            run(lively, tmp_path / "again", optimizer="muon")
+        again = run(lively, tmp_path / "again", optimizer="muon")
+        assert again.resumed_from == 4
+        assert curve(again) == curve(whole)
+
+    def test_muon_moves_all_directions_of_a_matrix_alike(self, still):
+        """Newton-Schulz brings singular values to about 1; AdamW's first step has one size."""
+        module = copy.deepcopy(still.model).train()
+        before = {name: p.detach().clone() for name, p in module.named_parameters()}
+        torch.manual_seed(0)
+        for p in module.parameters():
+            p.grad = torch.randn_like(p)
+        MuonAdamW(module, lr=0.01, weight_decay=0.0).step()
+        for name, p in module.named_parameters():
+            step = (p.detach() - before[name]) / 0.01
+            if p.ndim == 2 and "lm_head" not in name:
+                values = torch.linalg.svdvals(step) / (0.2 * max(step.shape) ** 0.5)
+                assert values.min() > 0.25 and values.max() < 1.3, name
+            else:
+                torch.testing.assert_close(step.abs(), torch.ones_like(step), rtol=0.05, atol=0)
+
+    def test_the_rate_of_both_parts_rises_and_falls(self, still, tmp_path):
+        rates = []
+
+        def noted(optimizer):
+            rates.append([group["lr"] for group in optimizer.param_groups])
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.optim.Muon, "step", lambda part: noted(part))
+            patch.setattr(torch.optim.AdamW, "step", lambda part: noted(part))
+            run(still, tmp_path / "run", optimizer="muon", learning_rate=0.01, warmup=0.3)
+        muon, adam = rates[::2], rates[1::2]
+        assert muon == adam and len(muon) == 7
+        assert [rate for [rate] in muon] == pytest.approx(
+            [0, 0.005, 0.01, 0.008, 0.006, 0.004, 0.002]
+        )
+
+    def test_a_torch_without_muon_is_told(self, still, tmp_path, monkeypatch):
+        monkeypatch.delattr(torch.optim, "Muon")
+        with pytest.raises(PtlabError, match=r"needs torch 2\.9"):
+            run(still, tmp_path / "run", optimizer="muon")
 
     def test_adapters_without_peft_are_told(self, still, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "peft", None)

@@ -10,6 +10,7 @@ from ptlab.errors import PtlabError
 __all__ = ["FinetuneSettings"]
 
 FREEZES = ("features", "encoder", "nothing")
+OPTIMIZERS = ("adamw", "muon")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _AT_LEAST = {  # smallest value of each number; None where there may be none
     "epochs": 0.01, "steps": 1, "batch_size": 1, "accumulation": 1, "warmup": 0, "weight_decay": 0,
@@ -35,8 +36,12 @@ class FinetuneSettings:
         Batches whose gradients make one update, so that an update is made from
         ``batch_size * accumulation`` clips. It is the same update as of one large batch.
     learning_rate, warmup, weight_decay : float
-        Of AdamW: the rate rises over the share ``warmup`` of the updates, then falls linearly to 0.
-        3e-4 is what XLSR-53 is usually fine-tuned with; a few steps on little data want less.
+        Of the optimizer: the rate rises over the share ``warmup`` of the updates, then falls
+        linearly to 0. 3e-4 is what XLSR-53 is usually fine-tuned with; a few steps on little data
+        want less.
+    optimizer : {"adamw", "muon"}
+        "muon" moves the matrices of the encoder by Muon and the rest by AdamW: fewer updates from a
+        new head or a pre-trained encoder. Needs torch 2.9.
     freeze : {"features", "encoder", "nothing"}
         What stays as it is: the convolutions that listen to the waveform, all but the head, or
         nothing.
@@ -83,6 +88,7 @@ class FinetuneSettings:
     learning_rate: float = 3e-4
     warmup: float = 0.1
     weight_decay: float = 0.005
+    optimizer: str = "adamw"
     freeze: str = "features"
     vocabulary: str | tuple[str, ...] = "model"
     spec_augment: float = 0.05
@@ -108,6 +114,7 @@ class FinetuneSettings:
         for name in ("warmup", "spec_augment"):
             if getattr(self, name) >= 1:
                 raise PtlabError(f"{name}={getattr(self, name)}; it is a share, from 0 to below 1.")
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("freeze", self.freeze, FREEZES)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))

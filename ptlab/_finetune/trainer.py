@@ -23,6 +23,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
 
 from ptlab._finetune.data import ByLength
 from ptlab._finetune.folder import kept_checkpoint
+from ptlab._finetune.optimizer import MuonAdamW
 from ptlab.collate import IGNORED
 from ptlab.ctc import collapse, tokens_to_text
 from ptlab.errors import PtlabError
@@ -38,18 +39,30 @@ class CTCTrainer(Trainer):
     ----------
     vocabulary : sequence of str
     blank : int
+    muon : bool
+        Whether `MuonAdamW` updates the weights, in place of AdamW.
     **options
         Of `transformers.Trainer`; its data sets are `Clips`.
     """
 
-    def __init__(self, *, vocabulary: Sequence[str], blank: int, **options: Any):
+    def __init__(
+        self, *, vocabulary: Sequence[str], blank: int, muon: bool = False, **options: Any
+    ):
         super().__init__(compute_metrics=self.rates, **options)
         self.remove_callback(PrinterCallback)
-        self.vocabulary, self.blank = vocabulary, blank
+        self.vocabulary, self.blank, self.muon = vocabulary, blank, muon
         # The model's forward takes any keyword, from which the Trainer concludes that it divides
         # its loss by the number of labels in all batches of an update. It does not: the loss and
         # the step would be as many times too large as there are batches (transformers #47688).
         self.model_accepts_loss_kwargs = False
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW as the Trainer makes it, or Muon and AdamW."""
+        if not self.muon:
+            return super().create_optimizer(model)
+        module = self.model if model is None else model
+        self.optimizer = MuonAdamW(module, self.args.learning_rate, self.args.weight_decay)
+        return self.optimizer
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         """The batches of one update, and how many clips they hold together."""
