@@ -88,6 +88,14 @@ MODELS: dict[str, ModelSpec] = {
         "Apache-2.0",
         "ships with ptlab, trained on synthetic Portuguese; runs offline on a laptop",
     ),
+    "mini-xlsr-53": ModelSpec(
+        "mini-xlsr-53",
+        str(_ASSETS / "mini-xlsr-53"),
+        None,
+        "7 M",
+        "Apache-2.0",
+        "ships with ptlab, pre-trained on synthetic speech of 53 languages: no head, to fine-tune",
+    ),
     "xlsr-53-pt": ModelSpec(
         "xlsr-53-pt",
         "jonatasgrosman/wav2vec2-large-xlsr-53-portuguese",
@@ -104,16 +112,6 @@ MODELS: dict[str, ModelSpec] = {
     ),
 }
 """Models with a short name, by that name."""
-_ENCODER = ModelSpec(
-    "mini-xlsr-53",
-    str(_ASSETS / "mini-xlsr-53"),
-    None,
-    "7 M",
-    "Apache-2.0",
-    "ships with ptlab, an encoder pre-trained on synthetic speech of 53 languages; no CTC head yet",
-)
-if (Path(_ENCODER.source) / "config.json").is_file():  # data/recipes/ship_xlsr.py makes it
-    MODELS[_ENCODER.name] = _ENCODER
 
 
 def default_model() -> str:
@@ -135,7 +133,7 @@ def list_models() -> tuple[ModelSpec, ...]:
     Examples
     --------
     >>> [spec.name for spec in list_models()]
-    ['mini', 'xlsr-53-pt']
+    ['mini', 'mini-xlsr-53', 'xlsr-53-pt']
     """
     return tuple(MODELS.values())
 
@@ -159,8 +157,8 @@ def load_model(
     Parameters
     ----------
     name_or_path
-        ``"mini"``, ``"xlsr-53-pt"``, a folder, a ``.onnx`` file, or a Hub id. Default:
-        `default_model`.
+        ``"mini"``, ``"mini-xlsr-53"``, ``"xlsr-53-pt"``, a folder, a ``.onnx`` file, or a Hub id.
+        Default: `default_model`.
     device : str or torch.device
         ``"auto"`` (CUDA, then MPS, then CPU) or what torch accepts.
     dtype : str or torch.dtype

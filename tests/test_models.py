@@ -58,7 +58,8 @@ def test_the_default_is_mini_unless_the_environment_says_otherwise(tiny_folder, 
 
 
 def test_known_models_are_pinned_and_described():
-    assert [spec.name for spec in list_models()] == list(MODELS) == ["mini", "xlsr-53-pt"]
+    names = [spec.name for spec in list_models()]
+    assert names == list(MODELS) == ["mini", "mini-xlsr-53", "xlsr-53-pt"]
     real = MODELS["xlsr-53-pt"]
     assert real.source == "jonatasgrosman/wav2vec2-large-xlsr-53-portuguese"
     assert re.fullmatch("[0-9a-f]{40}", real.revision)  # a branch or a tag can move
@@ -67,7 +68,7 @@ def test_known_models_are_pinned_and_described():
 
 def test_no_such_model_lists_what_exists(tmp_path):
     for name in ("large", str(tmp_path / "none"), "./none"):
-        with pytest.raises(ModelError, match="Known names: mini, xlsr-53-pt; or give a folder"):
+        with pytest.raises(ModelError, match="Known names: mini, mini-xlsr-53, xlsr-53-pt; or give a folder"):
             load_model(name)
 
 
