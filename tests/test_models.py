@@ -68,7 +68,8 @@ def test_known_models_are_pinned_and_described():
 
 def test_no_such_model_lists_what_exists(tmp_path):
     for name in ("large", str(tmp_path / "none"), "./none"):
-        with pytest.raises(ModelError, match="Known names: mini, mini-xlsr-53, xlsr-53-pt; or give a folder"):
+        known = "Known names: mini, mini-xlsr-53, xlsr-53-pt; or give a folder"
+        with pytest.raises(ModelError, match=known):
             load_model(name)
 
 

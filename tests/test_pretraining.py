@@ -21,7 +21,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, Wav2Vec2ForPreTraining
 
-from ptlab import load_corpus, load_model, normalize_text, plot_transfer
+from ptlab import load_corpus, load_model, normalize, normalize_text, plot_transfer
 from ptlab.data import data_dir
 from ptlab.errors import PtlabError
 
@@ -758,3 +758,29 @@ def test_the_real_architecture_fits_into_its_25_mb() -> None:
     assert {n: v.shape for n, v in fresh.items()} == {
         n: v.shape for n, v in encoder.state_dict().items()
     }
+
+
+def test_the_shipped_encoder_is_what_its_card_says() -> None:
+    encoder, mini = load_model("mini-xlsr-53", device="cpu"), load_model("mini", device="cpu")
+    assert encoder.vocabulary == () and encoder.num_layers == mini.num_layers
+    codes, frames = Counter(), 0
+    game = Wav2Vec2ForPreTraining.from_pretrained(encoder.folder, dtype=torch.float32).eval()
+    clips = load_corpus("dev")
+    for i in range(8):
+        wave = torch.from_numpy(normalize(clips.audio(i).waveform))[None]
+        with torch.inference_mode():
+            heard = game.wav2vec2(wave).extract_features[0]
+            found = pretrain_mini.quantize(game.quantizer, heard)[1]
+        codes.update(map(tuple, found.tolist()))
+        frames += len(found)
+    assert len(codes) > 0.1 * frames  # the codes have not collapsed
+
+
+def test_the_shipped_results_are_of_every_start_with_three_seeds() -> None:
+    found = json.loads(transfer.RESULTS.read_text("utf-8"))
+    cells = {(c["start"], c["minutes"]): c["seeds"] for c in found["cells"]}
+    whole = [start for start in transfer.STARTS if start != transfer.CONVOLUTIONS]
+    asked = {(start, m) for start in whole for m in transfer.MINUTES}
+    assert set(cells) == asked | {(transfer.CONVOLUTIONS, 10)}
+    assert all(seeds == list(transfer.SEEDS) for seeds in cells.values())
+    assert {run["steps"] for run in found["runs"]} == {found["steps"]}
