@@ -34,6 +34,7 @@ from ptlab.errors import DataError, PtlabError
 from ptlab.text import VOCABULARY
 
 ROOM = importlib.import_module("ptlab.finetune")  # ptlab.finetune is the function
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9")
 BLANK_LAST = (*VOCABULARY[7:], *VOCABULARY[1:7], "<pad>")  # number 0 is a letter
 
 
@@ -420,6 +421,7 @@ class TestOptions:
         assert again.resumed_from == 4
         assert curve(again) == curve(whole)
 
+    @needs_muon
     def test_muon_goes_on_after_a_kill(self, lively, tmp_path, monkeypatch):
         whole = run(lively, tmp_path / "whole", optimizer="muon")
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -429,6 +431,7 @@ class TestOptions:
         assert again.resumed_from == 4
         assert curve(again) == curve(whole)
 
+    @needs_muon
     def test_muon_moves_all_directions_of_a_matrix_alike(self, still):
         """Newton-Schulz brings singular values to about 1; AdamW's first step has one size."""
         module = copy.deepcopy(still.model).train()
@@ -445,6 +448,7 @@ class TestOptions:
             else:
                 torch.testing.assert_close(step.abs(), torch.ones_like(step), rtol=0.05, atol=0)
 
+    @needs_muon
     def test_the_rate_of_both_parts_rises_and_falls(self, still, tmp_path):
         rates = []
 
@@ -462,7 +466,7 @@ class TestOptions:
         )
 
     def test_a_torch_without_muon_is_told(self, still, tmp_path, monkeypatch):
-        monkeypatch.delattr(torch.optim, "Muon")
+        monkeypatch.delattr(torch.optim, "Muon", raising=False)
         with pytest.raises(PtlabError, match=r"needs torch 2\.9"):
             run(still, tmp_path / "run", optimizer="muon")
 
