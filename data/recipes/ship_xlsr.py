@@ -37,8 +37,8 @@ and is a start for fine-tuning; it cannot write. It has never heard a person: al
 synthetic.
 
 ```python
-model = ptlab.load_model("mini-xlsr-53")          # hidden states: model.model(...)
-result = ptlab.finetune("mini-xlsr-53", ...)      # a head and some minutes of speech
+model = ptlab.load_model("mini-xlsr-53")  # hidden states: model.model(...)
+result = ptlab.finetune("mini-xlsr-53", ...)  # a head and some minutes of speech
 ```
 
 ## Figures
