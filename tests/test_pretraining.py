@@ -59,7 +59,7 @@ TINY = {  # the shape of XLSR-53, made tiny, without dropout
 }
 
 
-@pytest.mark.parametrize("name", ["languages", "pretrain_mini", "transfer"])
+@pytest.mark.parametrize("name", ["languages", "pretrain_mini", "train_mini", "transfer"])
 def test_examples_in_the_recipes(name: str) -> None:
     found = doctest.testmod(importlib.import_module(name))
     assert found.failed == 0 and found.attempted > 0

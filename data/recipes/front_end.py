@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from fast_wav2vec2 import FastForward
 from torch import Tensor, nn
-from train_mini import Muon, average_gradients
+from train_mini import Muon, average_gradients, full_share
 
-STEPS, WARM_UP, FALL = 600, 50, 0.4
+STEPS, WARM_UP, FALL = 600, 1 / 12, 0.4  # the last two are shares of the steps
 MUON_LR, ADAM_LR = 1e-2, 3e-3
 NEARBY = 4.0  # frames in which the position layer's weights fall to 1/e
 
@@ -56,7 +56,7 @@ def fit(
             p.grad = torch.zeros_like(p)
         loss.backward()
         average_gradients(parameters)
-        share = min(1.0, (step + 1) / WARM_UP, (1 - step / STEPS) / FALL)
+        share = full_share(step, STEPS, WARM_UP, FALL)
         muon.step(MUON_LR * share)
         for group in adam.param_groups:
             group["lr"] = ADAM_LR * share

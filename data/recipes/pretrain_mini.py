@@ -45,7 +45,14 @@ from augment import RATE, augment, change_speed
 from fast_wav2vec2 import FastForward
 from speech import frames_of
 from torch import Tensor, nn
-from train_mini import Muon, average_gradients, keep_memory, new_model
+from train_mini import (
+    Muon,
+    average_gradients,
+    full_share,
+    keep_memory,
+    new_model,
+    split_parameters,
+)
 from transformers import Wav2Vec2ForPreTraining
 from unlabelled import Drawer, read_sounds
 
@@ -214,8 +221,7 @@ def temperature(gone: float) -> float:
 
 def rate(step: int, steps: int) -> float:
     """Share of the full learning rate: rises over 5 % of the run, falls over its last 30 %."""
-    rise = (step + 1) / max(1, 0.05 * steps)
-    return min(1.0, rise, (1 - step / steps) / FALL)
+    return full_share(step, steps, 0.05, FALL)
 
 
 class Run:
@@ -231,10 +237,7 @@ class Run:
         self.model.wav2vec2.feature_extractor.requires_grad_(False)
         self.head = nn.Linear(self.model.config.hidden_size, args.clusters)
         self.centres = torch.from_numpy(np.load(args.out / "clusters.npy"))
-        named = [*self.model.named_parameters(), *self.head.named_parameters("head")]
-        named = [(name, p) for name, p in named if p.requires_grad]
-        matrices = [p for n, p in named if p.ndim == 2 and "encoder.layers" in n]
-        self.others = [p for _, p in named if all(p is not m for m in matrices)]
+        matrices, self.others = split_parameters(nn.ModuleList([self.model, self.head]))
         self.parameters = matrices + self.others
         self.muon = Muon(matrices)
         self.adam = torch.optim.AdamW(self.others, lr=1.0, betas=(0.9, 0.98), weight_decay=0.01)
@@ -389,9 +392,8 @@ def fit_front_end(args: argparse.Namespace, drawer: Drawer) -> None:
         return
     torch.manual_seed(args.seed)
     model, rng = new_encoder(args.codes).float().train(), np.random.default_rng([args.seed, rank])
-    batches = (make_batch(drawer, rng, FRONT_END_S, 0.0) for _ in itertools.count())
-    waves_and_frames = ((waves, lengths) for waves, _, lengths in batches)
-    front_end.fit(model, waves_and_frames, print if rank == 0 else lambda line: None)
+    batches = (make_batch(drawer, rng, FRONT_END_S, 0.0)[1:] for _ in itertools.count())
+    front_end.fit(model, batches, print if rank == 0 else lambda line: None)
     if rank == 0:
         part = path.with_suffix(".part")
         torch.save(model.wav2vec2.feature_extractor.state_dict(), part)

@@ -111,6 +111,25 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
+def split_parameters(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """The matrices of the Transformer's layers, for `Muon`, and all else that learns."""
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    matrices = [p for name, p in named if p.ndim == 2 and "encoder.layers" in name]
+    chosen = {id(p) for p in matrices}
+    return matrices, [p for _, p in named if id(p) not in chosen]
+
+
+def full_share(step: int, steps: int, rise: float, fall: float) -> float:
+    """Of the full learning rate: rises over a share of the run, falls over its last share.
+
+    Examples
+    --------
+    >>> [full_share(step, 8, 0.25, 0.5) for step in (0, 1, 4, 6, 7)]
+    [0.5, 1.0, 1.0, 0.5, 0.25]
+    """
+    return min(1.0, (step + 1) / max(1, rise * steps), (1 - step / steps) / fall)
+
+
 def collate(examples: list) -> tuple[Tensor, Tensor, list, Tensor]:
     """Pad to whole half seconds: waveforms, frames of each, labels, phone classes (-100: pad)."""
     longest = max(len(e.waveform) for e in examples)
@@ -249,9 +268,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
     state = resume(args.out, both, average)
     for layer in model.wav2vec2.feature_extractor.conv_layers[: args.frozen_convolutions]:
         layer.requires_grad_(False)
-    matrices = [p for n, p in both.named_parameters() if p.ndim == 2 and "encoder.layers" in n]
-    chosen = {id(p) for p in matrices}
-    others = [p for p in both.parameters() if p.requires_grad and id(p) not in chosen]
+    matrices, others = split_parameters(both)
     everything = matrices + others
     muon = Muon(matrices)
     adam = torch.optim.AdamW(others, lr=args.adam_lr, betas=(0.9, 0.98), weight_decay=0.01)

@@ -36,7 +36,15 @@ from fast_wav2vec2 import FastForward
 from measure_mini import percent
 from speech import frames_of
 from torch import Tensor
-from train_mini import Muon, keep_memory, new_model, texts_of, time_mask
+from train_mini import (
+    Muon,
+    full_share,
+    keep_memory,
+    new_model,
+    split_parameters,
+    texts_of,
+    time_mask,
+)
 from transformers import AutoModel, Wav2Vec2ForCTC
 
 from ptlab import load_corpus, normalize, normalize_text
@@ -119,20 +127,13 @@ class Clips:
         return inputs, torch.tensor(sizes), [self.labels[i] for i in chosen]
 
 
-def share(step: int, steps: int) -> float:
-    """Of the full learning rate."""
-    return min(1.0, (step + 1) / (WARM_UP * steps), (1 - step / steps) / FALL)
-
-
 def finetune(
     model: Wav2Vec2ForCTC, clips: Clips, args: argparse.Namespace, seed: int
 ) -> list[float]:
     """Train with CTC alone; the mean loss a character of every tenth of the steps."""
     model.train()
     model.wav2vec2.feature_extractor.requires_grad_(not clips.of_features)
-    matrices = [p for p in model.wav2vec2.encoder.layers.parameters() if p.ndim == 2]
-    others = [p for p in model.parameters() if all(p is not m for m in matrices)]
-    others = [p for p in others if p.requires_grad]
+    matrices, others = split_parameters(model)
     muon = Muon(matrices)
     adam = torch.optim.AdamW(others, lr=1.0, betas=(0.9, 0.98), weight_decay=0.01)
     forward, rng = FastForward(model, 0, DROPOUT), np.random.default_rng([seed, 1])
@@ -143,8 +144,9 @@ def finetune(
         model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_([p for p in others if p.grad is not None], 1.0)
-        muon.step(args.muon_lr * share(step, args.steps))
-        adam.param_groups[0]["lr"] = args.adam_lr * share(step, args.steps)
+        share = full_share(step, args.steps, WARM_UP, FALL)
+        muon.step(args.muon_lr * share)
+        adam.param_groups[0]["lr"] = args.adam_lr * share
         adam.step()
         found.append(loss.item())
     model.eval()
