@@ -37,6 +37,7 @@ ORDER = (
         "_speech.decoders",
         "_speech.numerals",
         "_speech.lattice",
+        "_speech.cpu_products",
         "minibatches",
         "_batch.audio_queue",
         "_export.half_precision",

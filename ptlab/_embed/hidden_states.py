@@ -162,7 +162,9 @@ class LayerReader:
         """Layers of each piece, (layers, frames, hidden), its valid frames only."""
         import torch
 
-        with torch.inference_mode(not gradients):
+        from ptlab._speech.cpu_products import cpu_products
+
+        with torch.inference_mode(not gradients), cpu_products():
             found = self._run(self._padded(pieces))
             stack = torch.stack([found[layer] for layer in self.layers], dim=1)
         return [s[:, : self.frames(len(p))] for s, p in zip(stack, pieces, strict=True)]

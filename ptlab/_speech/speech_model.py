@@ -295,7 +295,9 @@ class SpeechModel:
     def _run(self, arrays: list[np.ndarray], normalized: bool) -> list[np.ndarray]:
         import torch
 
-        with torch.inference_mode():
+        from ptlab._speech.cpu_products import cpu_products
+
+        with torch.inference_mode(), cpu_products():
             logits = self.model(**self._inputs(arrays, normalized)).logits
             log_probs = logits.float().log_softmax(-1).cpu().numpy()
         return [m[: self.frames(len(a))].copy() for m, a in zip(log_probs, arrays, strict=True)]
