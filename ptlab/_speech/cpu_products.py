@@ -1,18 +1,19 @@
 """Products, convolutions and attention in float32 on a CPU, by the faster of torch's libraries.
 
 torch brings MKL and oneDNN. Its products in float32 always go to MKL, which leaves half of the
-vector units of some processors idle: on an AMD EPYC (Zen 5) oneDNN did those of these models at 230
+vector units of AMD's processors idle: on an EPYC (Zen 5) oneDNN did those of these models at 230
 thousand million operations a second and core, MKL at 104. Its convolutions go to oneDNN, but not
 where torch has one thread. `cpu_products` sends all of them there; what a layer computes stays the
 same but for rounding (a few parts in a million). ``tests/benchmarks/bench_batch.py`` measures it.
+Intel's processors, for which MKL was made, are left alone: nobody has measured oneDNN there.
 
 This file imports torch: import it where torch is needed, not before.
 """
 
 from __future__ import annotations
 
-import platform
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -21,18 +22,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["cpu_products"]
+from ptlab.machine import this_machine
+
+__all__ = ["cpu_products", "has_onednn"]
 
 ATTENTION_FRAMES = 192  # below so many, torch's own attention is as fast
 COLUMNS = 16  # oneDNN's product is three times as slow if it has an odd number of them
-_X86 = ("x86_64", "amd64")  # elsewhere torch has other libraries, which nobody has measured here
 
 
 def cpu_products() -> AbstractContextManager[Any]:
     """While it is entered, this thread's float32 products that need no gradient go to oneDNN.
 
-    Nothing changes where torch has no oneDNN, on other devices, for other number types and for
-    quantized weights.
+    Nothing changes on processors that are not AMD's, where torch has no oneDNN, on other devices,
+    for other number types and for quantized weights.
 
     Examples
     --------
@@ -44,9 +46,17 @@ def cpu_products() -> AbstractContextManager[Any]:
     >>> same
     True
     """
-    measured = platform.machine().lower() in _X86 and torch.backends.mkldnn.is_available()
-    found = measured and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return _Products() if found else nullcontext()
+    return _Products() if _is_faster() else nullcontext()
+
+
+@cache
+def _is_faster() -> bool:
+    return has_onednn() and "AMD" in this_machine().processor
+
+
+def has_onednn() -> bool:
+    """Whether this torch has oneDNN, and what is called of it here."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 class _Products(TorchFunctionMode):
