@@ -37,6 +37,7 @@ __all__ = ["MiniBatches", "Outcome", "lanes_for", "plan_minibatches"]
 logger = logging.getLogger("ptlab")
 
 CPU_LANES = 2
+CPU_PADDING = 0.1  # a CPU gains so little from company that more padding costs more than it
 
 # What allocators say beside MemoryError and torch.OutOfMemoryError: CUDA and MPS "out of memory",
 # torch's CPU allocator "can't allocate memory", on Windows "not enough memory", cuBLAS and cuDNN
@@ -46,7 +47,10 @@ _SAID = ("out of memory", "allocate memory", "enough memory", "alloc_failed", "b
 
 
 def plan_minibatches(
-    lengths: Sequence[int], most_samples: float, most: float = math.inf
+    lengths: Sequence[int],
+    most_samples: float,
+    most: float = math.inf,
+    most_padding: float = 1.0,
 ) -> list[list[int]]:
     """Which waveforms to run together: alike in length, so that little is padded.
 
@@ -58,6 +62,8 @@ def plan_minibatches(
         Of a mini-batch with its padding. A longer waveform is run alone.
     most : float
         Waveforms in a mini-batch.
+    most_padding : float
+        Share of a mini-batch that may be padding.
 
     Returns
     -------
@@ -68,13 +74,19 @@ def plan_minibatches(
     --------
     >>> plan_minibatches([50, 10, 40, 10], most_samples=100)
     [[1, 3], [2, 0]]
+    >>> plan_minibatches([50, 10, 40, 10], most_samples=100, most_padding=0.05)
+    [[1, 3], [2], [0]]
     """
     batches: list[list[int]] = []
+    sound = 0  # in the last mini-batch
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
         full = not batches or len(batches[-1]) >= most
-        if full or (len(batches[-1]) + 1) * lengths[i] > most_samples:
+        size = 0 if full else (len(batches[-1]) + 1) * lengths[i]
+        if full or size > most_samples or size - sound - lengths[i] > most_padding * size:
             batches.append([])
+            sound = 0
         batches[-1].append(i)
+        sound += lengths[i]
     return batches
 
 
@@ -93,9 +105,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A mini-batch, and what the model made of it."""
+    """A mini-batch, and what the model made of it with a share of the cores."""
 
     batch: list[int]
+    share: float
     matrices: list[np.ndarray]
     error: Exception | None
     seconds: float
@@ -137,7 +150,9 @@ class MiniBatches:
     def run(self, waveforms: Sequence[np.ndarray]) -> Iterator[Outcome]:
         """An `Outcome` for every waveform, in the order in which they get done."""
         lengths = [len(w) for w in waveforms]
-        waiting = plan_minibatches(lengths, self.limit, self.most)  # the longest are run first
+        padding = 1.0 if self.lanes == 1 else CPU_PADDING
+        # The longest are run first, so that the lanes end together.
+        waiting = plan_minibatches(lengths, self.limit, self.most, padding)
         _fill_lanes(waiting, lengths, self.lanes)
         for attempt in self._attempts(waveforms, waiting):
             batch, error = attempt.batch, attempt.error
@@ -146,12 +161,12 @@ class MiniBatches:
                 for i, matrix in zip(batch, attempt.matrices, strict=True):
                     yield Outcome(i, matrix, None, rate * lengths[i])
                 continue
-            no_memory, had_lanes = is_out_of_memory(error), self.lanes > 1
+            no_memory = is_out_of_memory(error)
             if no_memory:
                 self._shrink(len(batch) * lengths[batch[-1]], len(batch))
             if len(batch) > 1:
                 waiting += _halves(batch)
-            elif no_memory and had_lanes:
+            elif no_memory and attempt.share < 1:
                 waiting.append(batch)  # it may fit alone
             else:
                 yield Outcome(batch[0], None, error, attempt.seconds)
@@ -190,7 +205,7 @@ class MiniBatches:
             caught.__context__ = caught.__cause__ = None
         if caught and is_out_of_memory(caught):
             free_memory()
-        return _Attempt(batch, matrices, caught, share * (time.perf_counter() - start))
+        return _Attempt(batch, share, matrices, caught, share * (time.perf_counter() - start))
 
     def _shrink(self, size: float, count: int) -> None:
         """What to do without after ``count`` waveforms, ``size`` samples, had no memory."""

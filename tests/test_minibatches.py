@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import threading
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -74,6 +75,15 @@ def test_a_plan_keeps_to_its_limits_and_pads_little(lengths, most_samples, most)
     for one, other in itertools.pairwise(batches):  # none could be larger
         padded = (len(one) + 1) * lengths[other[0]]
         assert padded > most_samples or len(one) == most
+
+
+@given(LENGTHS, st.integers(1, 400), st.floats(0, 1))
+def test_no_more_is_padded_than_may_be(lengths, most_samples, share):
+    batches = plan_minibatches(lengths, most_samples, most_padding=share)
+    assert sorted(i for b in batches for i in b) == list(range(len(lengths)))
+    for batch in batches:
+        sound, padded = sum(lengths[i] for i in batch), len(batch) * lengths[batch[-1]]
+        assert padded - sound <= share * padded
 
 
 @given(LENGTHS, st.integers(1, 150), st.integers(20, 400))
@@ -251,6 +261,28 @@ def test_without_memory_for_two_lanes_there_is_one():
 def test_lanes_end_as_one_does(lengths, room, batch_s):
     _, outcomes = run(Tight(room), lengths, batch_s, lanes=2)
     assert [o.error is None for o in outcomes] == [length <= room for length in lengths]
+
+
+def test_what_failed_beside_another_is_tried_alone_though_the_lanes_are_gone():
+    """Both lanes lack memory at once: the first that is told of ends them, for the second too."""
+    together = threading.Barrier(2)
+
+    class Crowded(Tight):
+        def log_probs(self, waveforms, batch_size):
+            if threading.current_thread() is not threading.main_thread() and not self.tried:
+                together.wait()
+                time.sleep(0.05)  # both have begun
+                raise MemoryError
+            return super().log_probs(waveforms, batch_size)
+
+    batches, outcomes = run(Crowded(1_000), [20, 20], batch_s=40, lanes=2)
+    assert batches.lanes == 1 and [o.error for o in outcomes] == [None, None]
+
+
+def test_lanes_pad_little():
+    model = Tight(1_000)
+    run(model, [20, 40, 60, 100], batch_s=400, lanes=2)
+    assert sorted(model.tried) == [20, 40, 60, 100]
 
 
 def test_lanes_share_the_threads_of_torch():

@@ -1,5 +1,6 @@
 """From a name, a folder or a Hub id to a model: what is found, and what is refused with advice."""
 
+import gc
 import json
 import re
 import shutil
@@ -311,3 +312,24 @@ def test_what_only_transcribes_is_no_model_to_train():
     assert isinstance(Speller(), CTCModel) and not isinstance("mini", CTCModel)
     with pytest.raises(ModelError, match=r"'speller' is a Speller.*give a name, a folder"):
         load_speech_model(Speller())
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_no_garbage_is_looked_for_while_a_model_is_loaded_and_then_as_before(monkeypatch, before):
+    seen, read = [], models._read
+
+    def noted(*args):
+        seen.append(gc.isenabled())
+        return read(*args)
+
+    monkeypatch.setattr(models, "_read", noted)
+    try:
+        if not before:
+            gc.disable()
+        load_model("mini", device="cpu")
+        with pytest.raises(ModelError):
+            load_model("nobody knows it")
+        after = gc.isenabled()
+    finally:
+        gc.enable()
+    assert seen == [False] and after == before

@@ -22,6 +22,11 @@ BAR_S = 3.0  # for the way that everybody goes first: ptlab.transcribe(file)
 STEPS = {  # what is waited for -> how it is brought about, in a fresh process
     "torch": {
         "import ptlab": "import ptlab",
+        "load mini, import all": "model = ptlab.load_model('mini', device='cpu')",
+        "first text": "text = ptlab.transcribe(clip, model=model).text",
+    },
+    "torch, imports apart": {
+        "import ptlab": "import ptlab",
         "import torch": "import torch",
         "import transformers": "from transformers import AutoModelForCTC, AutoTokenizer\n"
         "from transformers import AutoConfig, AutoFeatureExtractor",
