@@ -357,7 +357,7 @@ def test_a_last_look_that_is_less_sure_changes_nothing():
 
 
 def test_what_is_looked_at_once_more_has_few_lengths():
-    """Whole seconds: torch keeps something for every length, and an hour grew by 6 %."""
+    """Torch keeps something for every length: with whole seconds an hour grew by 6 %."""
     rng, model = np.random.default_rng(3), Speller()
     talk = sound_of("".join("_a_b" * n + "|" for n in rng.integers(1, 12, 400)))
     rules = Endpointing(longest_s=3.0)  # utterances begin and end at any frame
@@ -365,11 +365,11 @@ def test_what_is_looked_at_once_more_has_few_lengths():
     (lengths,) = zip(*model.calls, strict=True)
     assert len(finals) > 50 and len(lengths) > 400
     beyond = [n - (FIELD - HOP) for n in lengths[50:-2]]  # without the first and the last windows
-    assert {n % RATE for n in beyond} == {0} and len(set(beyond)) < 6
+    assert {n % RATE for n in beyond} == {0} and len(set(beyond)) < 4
 
 
 def test_of_a_long_utterance_only_the_last_part_is_refined():
-    waveform = sound_of("_a_b|c_d_|_e_f|g_h_" * 4 + "_" * 10)
+    waveform = sound_of("_a_b|c_d_|_e_f|g_h_" * 15 + "_" * 10)
     policy = BufferedCTC(0.1, left_s=0.1, right_s=0.0)
     model = Speller(blind=2)
     events = run(waveform, policy, model=model, refine_s=0.5)
