@@ -26,7 +26,7 @@ from ptlab.transcribe import Transcriber
 
 __all__ = ["BatchRun"]
 
-LOOK_AHEAD = 16  # times batch_s of audio, among which windows of like lengths are looked for
+LOOK_AHEAD = 24  # times batch_s of audio, among which windows of like lengths are looked for
 LEAST_WINDOW_S = 2.0  # below, hardly a word fits into a window
 NO_WORDS = "No word was recognised in it. Listen to it: is it speech?"
 HEARD = np.zeros(0, np.float32)  # in the place of a waveform that is done with

@@ -58,7 +58,7 @@ class Sizes:
     full_rounds: int = 3
     fractions: tuple[float, ...] = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
     long_s: float = 3_600.0
-    files: tuple[int, ...] = (700, 2_000, 4_000)  # from 700 s on, the look-ahead is full
+    files: tuple[int, ...] = (1_000, 2_000, 4_000)  # from 1,000 s on, the look-ahead is full
 
 
 QUICK = Sizes(6, 2, 3.0, 1, 1, (0.3, 0.6, 1.0), 100.0, (5, 10))
