@@ -16,6 +16,19 @@ LONG = room.ATTENTION_FRAMES + 5  # not a whole number of columns
 BATCH, HEADS, WIDTH = 2, 3, 16
 
 
+def processor(name, patch):
+    patch.setattr(room, "this_machine", lambda: Machine(name, 2))
+    room._is_faster.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def amd(monkeypatch):
+    """Whatever the tests run on, it passes for a processor of AMD's, and not for longer."""
+    processor("AMD EPYC", monkeypatch)
+    yield
+    room._is_faster.cache_clear()  # or the tests after these would go on believing it
+
+
 def mask(kind):
     """The second clip ends 40 frames before the first."""
     shown = torch.ones(BATCH, 1, LONG, LONG, dtype=torch.bool)
@@ -36,19 +49,6 @@ def layer(module, *shape):
 
 
 torch.manual_seed(0)
-
-
-@pytest.fixture(autouse=True)
-def amd(monkeypatch):
-    """Whatever the tests run on, it passes for a processor of AMD's."""
-    processor("AMD EPYC", monkeypatch)
-
-
-def processor(name, patch):
-    patch.setattr(room, "this_machine", lambda: Machine(name, 2))
-    room._is_faster.cache_clear()
-
-
 LAYERS = {
     "linear": layer(torch.nn.Linear(48, 46), 2, 99, 48),
     "linear without bias": layer(torch.nn.Linear(48, 46, bias=False), 99, 48),

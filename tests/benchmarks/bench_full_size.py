@@ -211,16 +211,19 @@ def best_rates(side: int, seconds: float) -> dict[str, float]:
 
     rates: dict[str, float] = {"int8": _rate_in_onnxruntime(side, seconds)}
     for kind, rows in product((*FLOATS, "int8"), (side // 4, side)):
-        a, b = (torch.randint(-9, 9, (n, side), dtype=torch.int8) for n in (rows, side))
-        ways = [lambda x=a, y=b: torch._int_mm(x, y.t())]
-        if kind != "int8":
-            a, b = a.to(getattr(torch, kind)), b.to(getattr(torch, kind))
-            ways = [lambda x=a, y=b: torch.nn.functional.linear(x, y)] * 2
-        for way, mode in zip(ways, (nullcontext(), cpu_products()), strict=False):
-            with torch.inference_mode(), mode:
-                rate = 2 * rows * side * side / _least(way, seconds)
-            rates[kind] = max(rate, rates.get(kind, 0.0))
+        a, b = (torch.randint(-9, 9, (n, side)).to(getattr(torch, kind)) for n in (rows, side))
+        multiply = _int8_product if kind == "int8" else torch.nn.functional.linear
+        for library in (nullcontext(), cpu_products()):
+            with torch.inference_mode(), library:
+                least = _least(lambda f=multiply, x=a, y=b: f(x, y), seconds)
+            rates[kind] = max(2 * rows * side * side / least, rates.get(kind, 0.0))
     return rates
+
+
+def _int8_product(a: Any, b: Any) -> Any:
+    import torch
+
+    return torch._int_mm(a, b.t())
 
 
 def _rate_in_onnxruntime(side: int, seconds: float) -> float:
