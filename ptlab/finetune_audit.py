@@ -21,15 +21,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ptlab._finetune.data import as_corpus, frames_needed
-from ptlab._speech.speech_model import CTCModel
 from ptlab.audio import load_audio
 from ptlab.data import Corpus
 from ptlab.errors import AudioError, DataError, TextError
-from ptlab.models import load_model
+from ptlab.models import as_model
 from ptlab.text import VOCABULARY, encode, normalize_text, writable_text
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from ptlab._speech.speech_model import CTCModel
 
 __all__ = ["DataAudit", "audit_data"]
 
@@ -177,8 +178,7 @@ def audit_data(
     import pandas as pd
     from tqdm.auto import tqdm
 
-    if not isinstance(model, CTCModel):
-        model = load_model(model, device="cpu")
+    model = as_model(model, device="cpu")
     rows = []
     for split, source in splits.items():
         corpus = as_corpus(source, split)

@@ -27,7 +27,7 @@ from ptlab._export.graph_sessions import RUNTIMES
 from ptlab._export.onnx_graph import as_graph
 from ptlab._speech.devices import find_device, find_dtype
 from ptlab._speech.roads import Road, road_of_graph, road_of_weights, this_equipment
-from ptlab._speech.speech_model import CTCModel, SpeechModel
+from ptlab._speech.speech_model import CTCModel, SpeechModel, missing_of_a_model
 from ptlab.errors import ModelError
 from ptlab.onnx_model import GRAPH, OnnxModel, load_onnx
 
@@ -270,6 +270,29 @@ def _told(model: AnyModel, road: Road) -> AnyModel:
     return model
 
 
+def as_model(
+    model: str | os.PathLike[str] | CTCModel | None,
+    *,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+) -> CTCModel:
+    """A model as it is, or what `load_model` loads.
+
+    Raises
+    ------
+    ModelError
+        As `load_model`, and if it is neither a name, a path nor a model.
+    """
+    if model is None or isinstance(model, str | os.PathLike):
+        return load_model(model, device=device, dtype=dtype)
+    if missing := missing_of_a_model(model):
+        raise ModelError(
+            f"{type(model).__name__} is no model: it has no {', '.join(missing)}. Give a name, a "
+            "folder or what ptlab.load_model loads."
+        )
+    return model
+
+
 def load_speech_model(
     model: str | os.PathLike[str] | CTCModel | None,
     *,
@@ -283,8 +306,7 @@ def load_speech_model(
     ModelError
         As `load_model`, and if it is an ONNX graph.
     """
-    if not isinstance(model, CTCModel):
-        model = load_model(model, device=device, dtype=dtype)
+    model = as_model(model, device=device, dtype=dtype)
     if isinstance(model, SpeechModel):
         return model
     if isinstance(model, OnnxModel):

@@ -21,14 +21,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ptlab import ctc
 from ptlab._speech.frame_readings import read_frames
 from ptlab._speech.sound_stream import SoundStream, encoded
-from ptlab._speech.speech_model import CTCModel
 from ptlab._speech.windows import (
     check_windows,
     join_windows,
@@ -38,9 +37,12 @@ from ptlab._speech.windows import (
 from ptlab.audio import load_audio
 from ptlab.confidence import Calibrator, path_confidence, segment_confidence, word_confidence
 from ptlab.errors import PtlabError
-from ptlab.models import SpeechModel, load_model, read_calibration
+from ptlab.models import SpeechModel, as_model, read_calibration
 from ptlab.text import encode, writable_text
 from ptlab.transcription import Character, Timing, Transcription, Word
+
+if TYPE_CHECKING:
+    from ptlab._speech.speech_model import CTCModel
 
 __all__ = ["Transcriber", "hf_pipeline", "transcribe"]
 
@@ -95,11 +97,9 @@ class Transcriber:
         device: str = "auto",
         dtype: str = "auto",
     ):
-        if not isinstance(model, CTCModel):
-            model = load_model(model, device=device, dtype=dtype)
-        self.model: CTCModel = model
-        if isinstance(model, SpeechModel):  # another runtime has a head by what it is
-            model.require_head()
+        self.model = as_model(model, device=device, dtype=dtype)
+        if isinstance(self.model, SpeechModel):  # another runtime has a head by what it is
+            self.model.require_head()
         check_windows(self.model, window_s, overlap_s)
         self.window_s, self.overlap_s, self.batch_size = window_s, overlap_s, batch_size
         fitted = read_calibration(getattr(self.model, "folder", None)) or {}
@@ -384,7 +384,8 @@ def hf_pipeline(model: SpeechModel, **options: Any) -> Any:
     Examples
     --------
     >>> import numpy as np
-    >>> pipeline = hf_pipeline(load_model("mini", device="cpu"))
+    >>> import ptlab
+    >>> pipeline = hf_pipeline(ptlab.load_model("mini", device="cpu"))
     >>> sorted(pipeline(np.zeros(16_000, "float32")))
     ['text']
     """

@@ -13,10 +13,11 @@ from fakes import Speller
 
 from ptlab import models
 from ptlab._speech.devices import find_device, find_dtype
-from ptlab._speech.speech_model import CTCModel, SpeechModel
+from ptlab._speech.speech_model import SpeechModel
 from ptlab.errors import ModelError
 from ptlab.models import (
     MODELS,
+    as_model,
     default_model,
     list_models,
     load_model,
@@ -305,11 +306,23 @@ def test_calibration_is_read_from_beside_the_weights(tmp_path):
 def test_a_loaded_model_is_taken_as_it_is_and_a_name_is_loaded(tiny_model, tiny_folder):
     assert load_speech_model(tiny_model) is tiny_model
     assert isinstance(load_speech_model(tiny_folder, device="cpu"), SpeechModel)
-    assert isinstance(tiny_model, CTCModel)
+
+
+def test_a_wrapper_that_passes_the_rest_on_is_a_model(tiny_model):
+    class Wrapper:
+        def __getattr__(self, name):
+            return getattr(tiny_model, name)
+
+    wrapper = Wrapper()
+    assert as_model(wrapper) is wrapper
+
+
+def test_what_is_neither_a_name_nor_a_model_is_refused():
+    with pytest.raises(ModelError, match=r"int is no model: it has no sampling_rate, hop, name"):
+        as_model(3)
 
 
 def test_what_only_transcribes_is_no_model_to_train():
-    assert isinstance(Speller(), CTCModel) and not isinstance("mini", CTCModel)
     with pytest.raises(ModelError, match=r"'speller' is a Speller.*give a name, a folder"):
         load_speech_model(Speller())
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -31,6 +31,7 @@ __all__ = [
     "SpeechModel",
     "digest_of_model",
     "log_probs_in_batches",
+    "missing_of_a_model",
     "padded",
 ]
 
@@ -51,7 +52,6 @@ class OnGrid(Protocol):
     def hop(self) -> int: ...
 
 
-@runtime_checkable
 class CTCModel(OnGrid, Protocol):
     """What transcribes, whatever runs it: `SpeechModel`, which explains all this, or another."""
 
@@ -73,6 +73,16 @@ class CTCModel(OnGrid, Protocol):
         batch_size: int | None = None,
         normalized: bool = False,
     ) -> list[np.ndarray]: ...
+
+
+def missing_of_a_model(value: object) -> list[str]:
+    """Names of `CTCModel` that a value does not offer; none, and it may stand for a model.
+
+    ``isinstance`` with a protocol would not do: from Python 3.12 on it does not see what a wrapper
+    passes on by ``__getattr__``.
+    """
+    names = [n for kind in (OnGrid, CTCModel) for n in vars(kind) if not n.startswith("_")]
+    return [name for name in names if not hasattr(value, name)]
 
 
 class SpeechModel:
