@@ -73,6 +73,7 @@ _ROOMS = {
     "finetune": (
         "FinetuneResult",
         "FinetuneSettings",
+        "checkpoint_activations",
         "finetune",
         "frames_needed",
         "trainable_model",

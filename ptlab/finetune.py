@@ -46,7 +46,7 @@ from ptlab._finetune.result import FinetuneResult, read_result, write_result
 from ptlab._finetune.save import keep, without_bars
 from ptlab._finetune.settings import FinetuneSettings
 from ptlab._finetune.trainer import CTCTrainer, Patience
-from ptlab._finetune.weights import bytes_to_store, prepared
+from ptlab._finetune.weights import bytes_to_store, checkpoint_activations, prepared
 from ptlab._speech.devices import find_device
 from ptlab.collate import CTCCollator
 from ptlab.data import Corpus
@@ -56,7 +56,14 @@ from ptlab.minibatches import is_out_of_memory
 from ptlab.models import SpeechModel
 from ptlab.text import encode
 
-__all__ = ["FinetuneResult", "FinetuneSettings", "finetune", "frames_needed", "trainable_model"]
+__all__ = [
+    "FinetuneResult",
+    "FinetuneSettings",
+    "checkpoint_activations",
+    "finetune",
+    "frames_needed",
+    "trainable_model",
+]
 
 logger = logging.getLogger("ptlab")
 

@@ -7,7 +7,7 @@ from typing import Any
 from ptlab._finetune.settings import FinetuneSettings
 from ptlab.errors import PtlabError
 
-__all__ = ["bytes_to_store", "merged", "prepared"]
+__all__ = ["bytes_to_store", "checkpoint_activations", "merged", "prepared"]
 
 ADAPTED = ("q_proj", "v_proj")  # Hu et al. (2021), "LoRA": queries and values are enough
 HEAD = "lm_head"
@@ -38,10 +38,33 @@ def prepared(module: Any, settings: FinetuneSettings) -> Any:
     if settings.lora:
         module = _with_adapters(module, settings.lora)
     if settings.checkpointing:
-        enable = getattr(module, "activation_checkpointing_enable", None)  # new in transformers 5
-        enable = enable or module.gradient_checkpointing_enable
-        enable({"use_reentrant": False})  # True gives no gradient behind frozen layers
+        checkpoint_activations(module)
     return module
+
+
+def checkpoint_activations(module: Any) -> None:
+    """Have the transformer layers computed again for the gradient, in place of kept in memory.
+
+    The numbers stay the same; an update takes longer. `finetune` does it for
+    ``checkpointing=True``; this is for training loops of your own.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A model of transformers. It is changed.
+
+    Examples
+    --------
+    >>> import ptlab
+    >>> learner = ptlab.trainable_model("mini")
+    >>> checkpoint_activations(learner.model)
+    >>> learner.model.wav2vec2.encoder.layers[0].gradient_checkpointing
+    True
+    """
+    # Of two names, transformers 5.15 has only the old one, and warns of it a little later.
+    enable = getattr(module, "activation_checkpointing_enable", None)
+    enable = enable or module.gradient_checkpointing_enable
+    enable({"use_reentrant": False})  # True gives no gradient behind frozen layers
 
 
 def _with_adapters(module: Any, rank: int) -> Any:
