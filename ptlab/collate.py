@@ -31,6 +31,7 @@ __all__ = ["IGNORED", "CTCCollator"]
 
 IGNORED = -100
 """-100, the label of padding: the loss leaves it out."""
+MASKS = "mask_time_indices"  # where the encoders of transformers look for them
 
 
 class CTCCollator:
@@ -94,7 +95,7 @@ class CTCCollator:
             samples = batch["input_values"].shape[1]
             frames = frame_count(samples, self.receptive_field, self.hop)
             masks = _padded([clip["mask"] for clip in clips], 0, frames)
-            batch["mask_time_indices"] = torch.from_numpy(masks.astype(bool))
+            batch[MASKS] = torch.from_numpy(masks.astype(bool))
         return batch
 
 

@@ -23,6 +23,7 @@ from ptlab._finetune.augment import add_noise, augment_waveform, time_mask
 from ptlab._finetune.data import ByLength, Clips, as_corpus, frames_needed
 from ptlab._finetune.model import build_vocabulary, trainable_model
 from ptlab._finetune.settings import FinetuneSettings
+from ptlab._finetune.trainer import masking
 from ptlab.collate import IGNORED, CTCCollator
 from ptlab.data import Corpus
 from ptlab.errors import DataError, ModelError, PtlabError, TextError
@@ -358,6 +359,18 @@ class TestModels:
         assert torch.isfinite(new.model(**batch).loss)
         assert new.model.config.ctc_loss_reduction == "mean"
 
+    @pytest.mark.parametrize("kind", ["wav2vec2", "hubert", "wavlm", "data2vec-audio"])
+    def test_masks_of_the_batch_reach_the_encoder(self, make_tiny, kind):
+        module = trainable_model(make_tiny(kind, mask_time_prob=0.0, **STILL)).model.train()
+        batch = {"input_values": torch.from_numpy(noise(0.4))[None].float()}
+        hidden, masks = [], torch.ones(1, 19, dtype=torch.bool)
+        with torch.no_grad():
+            for given in (None, masks, None):
+                with masking(module, given):
+                    hidden.append(module(**batch).logits)
+        assert torch.equal(hidden[0], hidden[2]) and not torch.allclose(hidden[0], hidden[1])
+        assert not module.base_model._forward_pre_hooks
+
     def test_filter_banks_are_refused(self, make_tiny):
         with pytest.raises(ModelError, match="models that take waveforms"):
             trainable_model(make_tiny("wav2vec2-bert"))
@@ -382,8 +395,8 @@ class TestModels:
         short = CTCCollator(Wav2Vec2FeatureExtractor())(
             [{"waveform": np.float32(noise(0.1)), "labels": [7], "mask": np.zeros(4, bool)}]
         )
-        assert torch.isfinite(module(**short).loss)
-        del short["mask_time_indices"]
+        with masking(module, short.pop("mask_time_indices")):
+            assert torch.isfinite(module(**short).loss)
         with pytest.raises(ValueError, match="mask_length"):
             module(**short)
 

@@ -59,7 +59,7 @@ class TestEqualErrorRate:
         rng = np.random.default_rng(seed)
         same = rng.random(300) < 0.3
         scores = np.round(rng.normal(size=300) + 1.5 * same, 1 if seed % 2 else 9)  # with ties
-        false_alarms, misses, _ = det_curve(same, scores, drop_intermediate=False)
+        false_alarms, misses, _ = det_curve(same, scores)
         first = int(np.argmax(misses >= false_alarms))
         # The crossing lies between the last point before it and the first behind it.
         rate = equal_error_rate(scores, same)
@@ -109,7 +109,7 @@ class TestVerify:
         vectors, voice = spoken(rng)
         trials = make_trials(voice)
         result = verify(vectors, voice, trials, n_resamples=5)
-        false_alarms, misses, _ = det_curve(trials.same, result.scores, drop_intermediate=False)
+        false_alarms, misses, _ = det_curve(trials.same, result.scores)
         for rate, miss in zip(result.false_alarms, result.misses, strict=True):
             assert miss == pytest.approx(misses[false_alarms <= rate + 1e-12].min())
 

@@ -12,24 +12,45 @@ What is different here, each with its reason beside it:
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer
+from transformers import EarlyStoppingCallback, PreTrainedModel, PrinterCallback, Trainer
 
 from ptlab._finetune.data import ByLength
 from ptlab._finetune.folder import kept_checkpoint
 from ptlab._finetune.optimizer import MuonAdamW
-from ptlab.collate import IGNORED
+from ptlab.collate import IGNORED, MASKS
 from ptlab.ctc import collapse, tokens_to_text
 from ptlab.errors import PtlabError
 from ptlab.metrics import error_rates
 
-__all__ = ["CTCTrainer", "Patience"]
+__all__ = ["CTCTrainer", "Patience", "masking"]
+
+
+@contextmanager
+def masking(model: Any, masks: torch.Tensor | None) -> Iterator[None]:
+    """While it lasts, the encoder of a CTC model hides these frames, (clips, frames), if any.
+
+    The encoders of transformers take masks. Not all models around them pass masks on: some
+    swallow them silently, and would train without SpecAugment (wav2vec2's until 5.15).
+    """
+    parts = (m for m in model.modules() if isinstance(m, PreTrainedModel))
+    encoder = next(part for part in parts if part.base_model is part)
+
+    def add(_: Any, positional: Any, named: dict[str, Any]) -> Any:
+        return positional, named if masks is None else {**named, MASKS: masks}
+
+    handle = encoder.register_forward_pre_hook(add, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class CTCTrainer(Trainer):
@@ -81,7 +102,9 @@ class CTCTrainer(Trainer):
         The Trainer divides by the number of batches, which is the mean over clips only if all
         batches hold as many; the last one of an epoch does not.
         """
-        outputs = model(**inputs)
+        rest = {name: value for name, value in inputs.items() if name != MASKS}
+        with masking(model, inputs.get(MASKS)):
+            outputs = model(**rest)
         loss = outputs.loss
         if not bool(torch.isfinite(loss).all()):
             raise PtlabError(
