@@ -137,8 +137,8 @@ def nearest_voices(
     Examples
     --------
     >>> vectors = np.array([[1.0, 0.1], [1.0, 0.2], [-1.0, 0.0], [-1.0, 0.3]])
-    >>> nearest_voices(vectors, 0, ["ana", "ana", "rui", "rui"]).voice.tolist()
-    ['ana', 'rui']
+    >>> " ".join(nearest_voices(vectors, 0, ["ana", "ana", "rui", "rui"]).voice)
+    'ana rui'
     """
     import pandas as pd
 

@@ -66,13 +66,22 @@ def mini():
 
 
 def theirs(model, waveform):
-    """Hidden states (layers, frames, hidden) and last hidden state, by transformers alone."""
+    """Hidden states (layers, frames, hidden) and last hidden state, by transformers alone.
+
+    The last hidden state of the list is what the last layer gives, or that after the last norm: it
+    depends on the version. So the layer itself is asked.
+    """
     batch = model.feature_extractor(waveform, sampling_rate=RATE, return_tensors="pt")
     name = model.model.main_input_name
     mask = {"attention_mask": batch["attention_mask"]} if name == "input_features" else {}
+    base, last = model.model.base_model, []
+    handle = base.encoder.layers[-1].register_forward_hook(lambda _, __, out: last.append(out))
     with torch.no_grad():
-        out = model.model.base_model(batch[name], output_hidden_states=True, **mask)
-    return torch.stack(out.hidden_states)[:, 0].numpy(), out.last_hidden_state[0].numpy()
+        out = base(batch[name], output_hidden_states=True, **mask)
+    handle.remove()
+    top = last[0][0] if isinstance(last[0], tuple) else last[0]
+    states = torch.stack([*out.hidden_states[:-1], top])
+    return states[:, 0].numpy(), out.last_hidden_state[0].numpy()
 
 
 class TestLayers:

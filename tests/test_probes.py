@@ -177,7 +177,7 @@ class TestGuesses:
         sweep = layer_sweep(x, y, groups, n_resamples=10)
         best = max(s.accuracy.value for s in sweep.layers.values())
         result = probe(x, y, groups, without=WITHOUT, n_permutations=1, n_resamples=10)
-        assert best > 0.65 > result.scores.accuracy.value
+        assert best > 0.62 > result.scores.accuracy.value
 
     def test_mixed_layers_find_the_planted_one(self, rng):
         x, y, groups = planted(rng)

@@ -7,7 +7,8 @@ Which tensor a layer is, for wav2vec2 and its relatives:
 - ``0``: the input of the first transformer layer, which is ``hidden_states[0]`` of transformers and
   the layer 0 of the probing papers. The positional convolution has been added to ``"conv"`` (and in
   base models a layer norm comes after), so that a frame has heard 1.28 s to either side.
-- ``1`` to ``num_hidden_layers``: the output of each transformer layer, ``hidden_states[n]``.
+- ``1`` to ``num_hidden_layers``: the output of each transformer layer, ``hidden_states[n]`` (but
+  for the last one in transformers before 5.16, which is ``"final"`` in the words below).
 - ``"final"``: what the head is given. XLSR-53 and other models with ``do_stable_layer_norm`` have a
   layer norm after the last layer: there ``"final"`` is ``last_hidden_state`` and is not the last
   layer, whose scale no norm has brought down. In models without that norm the two are one.

@@ -71,8 +71,9 @@ def plot_transfer(
         minutes, value, low, high = np.array(chosen, dtype=float).T
         shift = _APART ** (number - (len(starts) - 1) / 2)
         marker, line, colour = style
+        errors = [(value - low).tolist(), (high - value).tolist()]
         ax.errorbar(
-            minutes * shift, value, [value - low, high - value], label=start, marker=marker,
+            minutes * shift, value, errors, label=start, marker=marker,
             linestyle=line, color=colour, capsize=3,
         )  # fmt: skip
     ticks = sorted({cell["minutes"] for cell in cells})

@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 Folds = list[tuple[np.ndarray, np.ndarray]]
+SHUFFLES = 20  # tried, until every class is in two folds
 LEAST_KEPT = 0.5  # of the training clips, else leaky clips are kept apart by crossed folds
 
 
@@ -104,15 +105,16 @@ def group_folds(y: np.ndarray, groups: np.ndarray, folds: int, seed: int = 0) ->
             "least 2, as a class that is only tested cannot be learned. If the label is itself the "
             "group (speakers grouped by speaker), group by text or session."
         )
-    splitter = StratifiedGroupKFold(min(folds, least), shuffle=True, random_state=seed)
-    made = list(splitter.split(y, y, groups))
-    for train, test in made:
-        if len(np.unique(y[train])) < len(classes) or not len(test):
-            raise PtlabError(
-                f"With {len(made)} folds of whole groups a class is missing from training. Use "
-                "fewer folds, or more groups of each class."
-            )
-    return made
+    count = min(folds, least)
+    for attempt in range(seed, seed + SHUFFLES):  # a shuffle may have put a class into one fold
+        splitter = StratifiedGroupKFold(count, shuffle=True, random_state=attempt)
+        made = list(splitter.split(y, y, groups))
+        if all(len(np.unique(y[train])) == len(classes) and len(test) for train, test in made):
+            return made
+    raise PtlabError(
+        f"With {count} folds of whole groups a class is missing from training. Use fewer folds, or "
+        "more groups of each class."
+    )
 
 
 def inner_folds(y: np.ndarray, groups: np.ndarray, folds: int, seed: int = 0) -> Folds:
