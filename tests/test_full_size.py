@@ -7,6 +7,7 @@ import pytest
 from conftest import save_tiny
 
 from ptlab import ctc
+from ptlab.embeddings import embed
 from ptlab.models import load_model
 from ptlab.text import VOCABULARY, normalize_text
 from ptlab.transcribe import Transcriber, hf_pipeline
@@ -88,6 +89,16 @@ def test_a_batch_gives_what_each_clip_gives_alone(model, clip):
         letters = np.delete(one - other, [1, 2, 3], axis=1)  # <s>, </s>, <unk> are near -10,000
         assert np.abs(letters).max() < 0.02
         assert ctc.decode(one) == ctc.decode(other)
+
+
+def test_every_layer_is_read(model, clip):
+    audio = clip[0]
+    found = embed(audio, model)
+    assert found.layers == tuple(range(25))
+    assert found[0].shape == (25, model.frames(len(audio)), 1024)
+    mean = embed(audio, model, pool="mean")[0]
+    assert mean.shape == (25, 1024)
+    np.testing.assert_allclose(mean, found[0].mean(axis=1), atol=1e-3)
 
 
 def test_a_long_recording_is_run_in_windows(model, clip):
