@@ -25,6 +25,7 @@ from ptlab import comparison
 from ptlab._finetune import arguments as finetune_arguments
 from ptlab._finetune import progress as training_progress
 from ptlab._finetune import save as finetune_save
+from ptlab._finetune import trainer as finetune_trainer
 from ptlab._finetune.arguments import find_precision
 from ptlab._finetune.folder import checkpoints, last_checkpoint
 from ptlab._finetune.optimizer import MuonAdamW
@@ -400,6 +401,20 @@ class TestOptions:
         assert {t.dtype for t in weights(result.folder).values()} == {torch.float32}
         assert result.history[0]["loss"] == pytest.approx(full.history[0]["loss"], rel=0.05)
         assert result.history[0]["loss"] != full.history[0]["loss"]
+
+    @pytest.mark.parametrize(("best_by", "step"), [("wer", 2), ("cer", 4)])
+    def test_kept_are_the_weights_with_the_lowest_rate_asked_for(
+        self, still, tmp_path, monkeypatch, best_by, step
+    ):
+        shown = {"reference": "a", "hypothesis": "a"}
+        told = iter([(0.5, 0.5), (0.6, 0.4), (0.7, 0.6), (0.7, 0.6)])
+
+        def rates(trainer, prediction):
+            wer, cer = next(told)
+            return {**shown, "wer": wer, "cer": cer}
+
+        monkeypatch.setattr(finetune_trainer.CTCTrainer, "rates", rates)
+        assert run(still, tmp_path / "run", best_by=best_by).best_step == step
 
     def test_adapters_are_merged_into_a_plain_model(self, lively, tmp_path):
         result = run(lively, tmp_path / "run", lora=4, learning_rate=0.01)

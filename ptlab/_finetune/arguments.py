@@ -84,7 +84,7 @@ def training_arguments(settings: FinetuneSettings, folder: Path, clips: int) -> 
         save_steps=every,
         save_total_limit=2,  # the best one and the last one
         load_best_model_at_end=True,
-        metric_for_best_model="wer",
+        metric_for_best_model=settings.best_by,
         greater_is_better=False,
         restore_callback_states_from_checkpoint=True,  # else patience starts anew after a kill
         logging_steps=max(1, steps // LOGGED),

@@ -65,7 +65,11 @@ class FinetuneSettings:
     evaluate_every : int or None
         Updates between two evaluations, each with a checkpoint; None is once an epoch.
     patience : int or None
-        Stop after so many evaluations without a lower WER; None never stops early.
+        Stop after so many evaluations without a lower error rate; None never stops early.
+    best_by : {"wer", "cer"}
+        The error rate of the validation clips that the weights kept at the end have the lowest of,
+        and that ``patience`` looks at. From a new head on few updates take "cer": near 100 % the
+        WER is noise.
     device : {"auto", "cpu", "cuda", "mps"}
     workers : int
         Processes that read and augment clips; 0 does it in this one.
@@ -99,6 +103,7 @@ class FinetuneSettings:
     lora: int = 0
     evaluate_every: int | None = None
     patience: int | None = None
+    best_by: str = "wer"
     device: str = "auto"
     workers: int = 0
     seed: int = 0
@@ -117,6 +122,7 @@ class FinetuneSettings:
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("freeze", self.freeze, FREEZES)
         _one_of("precision", self.precision, PRECISIONS)
+        _one_of("best_by", self.best_by, ("wer", "cer"))
         _one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
         if isinstance(self.vocabulary, str):
             _one_of("vocabulary", self.vocabulary, ("model", "transcripts", "a list of tokens"))

@@ -191,7 +191,7 @@ class CTCTrainer(Trainer):
 class Patience(EarlyStoppingCallback):
     """Early stopping that waits while a new head still gives nothing but blanks.
 
-    On that plateau the WER is 100 % for hundreds of updates and then falls: patience that counts
+    On that plateau errors are at 100 % for hundreds of updates and then fall: patience that counts
     there would stop every run from a new head before it has begun.
     """
 
