@@ -99,7 +99,7 @@ def probe(
         Others of your own may be among them.
     without : dict of str to str, optional
         Controls to leave out, each with the reason, which is shown.
-    classifier : {"logistic", "svm"} or estimator
+    classifier : {"logistic", "svm", "lda"} or estimator
         A `LayerMix` weighs all layers and chooses none.
     C : float
         Inverse strength of the penalty.

@@ -161,7 +161,7 @@ class TestGuesses:
         want = cross_val_predict(make_pipeline(StandardScaler(), head), x[:, 0], y, cv=folds)
         assert np.array_equal(guess(x, y, groups, folds, make_classifier(), 0).guesses, want)
 
-    @pytest.mark.parametrize("classifier", ["logistic", "svm"])
+    @pytest.mark.parametrize("classifier", ["logistic", "svm", "lda"])
     def test_the_planted_layer_is_chosen_in_every_fold(self, rng, classifier):
         x, y, groups = planted(rng)
         result = probe(
