@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
+from conftest import save_tiny
 
 from ptlab.data import data_dir, load_corpus, load_story
 from ptlab.models import load_model
@@ -29,6 +31,7 @@ import make_domain  # noqa: E402
 import make_speech  # noqa: E402
 import opus  # noqa: E402
 import phonemes  # noqa: E402
+import ship_mini  # noqa: E402
 import speech  # noqa: E402
 import story  # noqa: E402
 import train_mini  # noqa: E402
@@ -60,7 +63,6 @@ def test_domain_keeps_voices_and_sentences_apart() -> None:
 @pytest.fixture(scope="module")
 def network():
     """A tiny XLSR-53 with biases and gains that are not their starting values."""
-    import torch
     from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
     torch.manual_seed(0)
@@ -269,6 +271,15 @@ def test_companding_is_near_the_original(tone: np.ndarray) -> None:
 
 
 # -- from recorded sentences to training examples
+
+
+def test_weights_of_runs_are_averaged_and_one_named_twice_counts_twice(tmp_path: Path) -> None:
+    folders = [save_tiny(tmp_path / str(seed), seed=seed) for seed in (0, 1)]
+    one, other = (load_model(folder, device="cpu").model.state_dict() for folder in folders)
+    mean = ship_mini.averaged([folders[0], folders[1], folders[1]]).state_dict()
+    assert mean.keys() == one.keys()
+    for name, tensor in mean.items():
+        assert torch.allclose(tensor, (one[name] + 2 * other[name]) / 3, atol=1e-6), name
 
 
 def test_vocabulary_of_the_training_is_that_of_the_package() -> None:
