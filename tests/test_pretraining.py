@@ -465,12 +465,12 @@ def tones(rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_convolutions_learn_the_energies_of_mel_bands(network, alone, monkeypatch) -> None:
-    monkeypatch.setattr(front_end, "STEPS", 150)
+    monkeypatch.setattr(front_end, "STEPS", 300)
     rng, said = np.random.default_rng(0), []
     before = {n: p.clone() for n, p in network.named_parameters()}
-    front_end.fit(network, (tones(rng) for _ in range(150)), said.append)
+    front_end.fit(network, (tones(rng) for _ in range(300)), said.append)
     told = [float(line.split()[4]) for line in said]  # per cent of the variance
-    assert told[0] < told[2] and told[2] > 10, told
+    assert told[0] < told[2] and told[2] > 15, told
     changed = {n for n, p in network.named_parameters() if not torch.equal(p, before[n])}
     assert changed == {n for n in before if n.startswith("wav2vec2.feature_extractor")}
 

@@ -170,14 +170,14 @@ class TestGuesses:
         assert result.layers == (2,) * 5 and result.scores.accuracy.value > 0.9
 
     def test_the_layer_is_chosen_without_the_tested_clips(self, rng):
-        """Noise only, 40 layers: the best of them looks good, the nested choice stays at chance."""
+        """Noise only, 60 layers: the best of them looks good, the nested choice stays at chance."""
         groups = np.repeat(np.arange(12), 4)
         y = groups % 2
-        x = rng.normal(size=(48, 40, 3))
+        x = rng.normal(size=(48, 60, 3))
         sweep = layer_sweep(x, y, groups, n_resamples=10)
         best = max(s.accuracy.value for s in sweep.layers.values())
         result = probe(x, y, groups, without=WITHOUT, n_permutations=1, n_resamples=10)
-        assert best > 0.62 > result.scores.accuracy.value
+        assert best > 0.65 > result.scores.accuracy.value
 
     def test_mixed_layers_find_the_planted_one(self, rng):
         x, y, groups = planted(rng)

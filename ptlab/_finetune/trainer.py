@@ -35,18 +35,20 @@ __all__ = ["CTCTrainer", "Patience", "masking"]
 
 @contextmanager
 def masking(model: Any, masks: torch.Tensor | None) -> Iterator[None]:
-    """While it lasts, the encoder of a CTC model hides these frames, (clips, frames), if any.
+    """While it lasts, the encoder of a CTC model hides these frames, (clips, frames); None: none.
 
     The encoders of transformers take masks. Not all models around them pass masks on: some
     swallow them silently, and would train without SpecAugment (wav2vec2's until 5.15).
     """
+    if masks is None:
+        yield
+        return
     parts = (m for m in model.modules() if isinstance(m, PreTrainedModel))
     encoder = next(part for part in parts if part.base_model is part)
 
-    def add(_: Any, positional: Any, named: dict[str, Any]) -> Any:
-        return positional, named if masks is None else {**named, MASKS: masks}
-
-    handle = encoder.register_forward_pre_hook(add, with_kwargs=True)
+    handle = encoder.register_forward_pre_hook(
+        lambda _, inputs, named: (inputs, {**named, MASKS: masks}), with_kwargs=True
+    )
     try:
         yield
     finally:

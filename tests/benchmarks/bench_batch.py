@@ -288,9 +288,14 @@ def measure_files(folder: Path, counts: Sequence[int]) -> dict[int, float]:
 
 def peak_mb(paths: Sequence[str], journal: Path | None = None) -> float:
     """Peak memory of a fresh process that transcribes files with mini."""
-    job = json.dumps({"paths": list(paths), "journal": str(journal) if journal else None})
-    command = [sys.executable, __file__, "--child"]
-    done = subprocess.run(command, input=job, stdout=subprocess.PIPE, text=True, check=True)
+    job = {"paths": list(paths), "journal": str(journal) if journal else None}
+    return told_by_child(__file__, job)
+
+
+def told_by_child(script: str, job: Any) -> float:
+    """The number that ``script --child`` prints, a fresh process with the job on its stdin."""
+    command, told = [sys.executable, script, "--child"], json.dumps(job)
+    done = subprocess.run(command, input=told, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout)
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +25,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from bench_batch import about_machine, save_xlsr_53
+from bench_batch import about_machine, save_xlsr_53, told_by_child
 from sounds import RATE, make_long, tape
 
 SECTIONS = ("speed", "memory")
@@ -85,19 +84,14 @@ def measure_speed(model: Any, count: int, longest_s: float, rounds: int) -> None
 def measure_memory(folder: Path, weights: Path, long_s: float) -> None:
     """Peaks of fresh processes, a short recording beside a long one."""
     for job in JOBS:
-        peaks = [peak_mb(make_long(folder, s), weights, folder, job) for s in (60.0, long_s)]
+        cache = str(folder / "cache")
+        told = ([make_long(folder, s), str(weights), cache, job] for s in (60.0, long_s))
+        peaks = [told_by_child(__file__, one) for one in told]
         print(
             f"{job}: 1 min {peaks[0]:.0f} MB, {long_s / 60:.0f} min {peaks[1]:.0f} MB, "
             f"{peaks[1] / peaks[0]:.2f} times as much",
             flush=True,
         )
-
-
-def peak_mb(path: str, weights: Path, folder: Path, job: str) -> float:
-    told = json.dumps([path, str(weights), str(folder / "cache"), job])
-    command = [sys.executable, __file__, "--child"]
-    done = subprocess.run(command, input=told, stdout=subprocess.PIPE, text=True, check=True)
-    return float(done.stdout)
 
 
 def child() -> None:
