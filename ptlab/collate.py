@@ -47,6 +47,9 @@ class CTCCollator:
         A `transformers.Wav2Vec2FeatureExtractor`.
     receptive_field, hop : int
         Of the model, in samples: how long the masks of SpecAugment are.
+    pad_to_multiple_of : int
+        Samples. Batches of few different lengths cost less memory: for every new shape oneDNN
+        keeps what it has prepared, and the allocator finds less to use again.
 
     Examples
     --------
@@ -60,9 +63,17 @@ class CTCCollator:
     ([[7, 8], [9, -100]], [400, 720])
     """
 
-    def __init__(self, feature_extractor: Any, receptive_field: int = 400, hop: int = 320):
+    def __init__(
+        self,
+        feature_extractor: Any,
+        receptive_field: int = 400,
+        hop: int = 320,
+        *,
+        pad_to_multiple_of: int = 1,
+    ):
         self.feature_extractor = feature_extractor
         self.receptive_field, self.hop = receptive_field, hop
+        self.pad_to_multiple_of = pad_to_multiple_of
 
     def __call__(self, clips: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """One batch.
@@ -86,6 +97,7 @@ class CTCCollator:
                 [clip["waveform"] for clip in clips],
                 sampling_rate=self.feature_extractor.sampling_rate,
                 padding=True,
+                pad_to_multiple_of=self.pad_to_multiple_of,
                 return_attention_mask=True,
                 return_tensors="pt",
             )

@@ -187,7 +187,12 @@ def _trainer(
         muon=settings.optimizer == "muon",
         model=module,
         args=training_arguments(settings, checkpoints(folder), len(clips["train"])),
-        data_collator=CTCCollator(learner.feature_extractor, learner.receptive_field, learner.hop),
+        data_collator=CTCCollator(
+            learner.feature_extractor,
+            learner.receptive_field,
+            learner.hop,
+            pad_to_multiple_of=learner.sampling_rate,  # to whole seconds
+        ),
         train_dataset=clips["train"],
         eval_dataset=clips["validation"],
         callbacks=[live, *patience],

@@ -119,6 +119,19 @@ class TestResult:
         axes = ptlab.plot_training(finished.to_frame())
         assert len(axes[0].lines) == len(axes[1].lines) == 2
 
+    def test_batches_are_padded_to_whole_seconds(self, lively, tmp_path, monkeypatch):
+        """Else memory grows with every update: hardly two batches would be of one length."""
+        lengths, loss = [], CTCTrainer.compute_loss
+
+        def spy(self, model, inputs, *args, **kwargs):
+            lengths.append(inputs["input_values"].shape[1])
+            return loss(self, model, inputs, *args, **kwargs)
+
+        monkeypatch.setattr(CTCTrainer, "compute_loss", spy)
+        run(lively, tmp_path / "run")
+        assert lengths
+        assert not any(length % lively.sampling_rate for length in lengths)
+
     def test_the_card_has_the_facts(self, finished):
         card = (finished.folder / "README.md").read_text("utf-8")
         for fact in (

@@ -219,14 +219,17 @@ class TestCollator:
         for samples, labels in ((4000, [7, 8, 9]), (7000, [10]), (720, [11, 12])):
             yield {"waveform": np.float32(3 + rng.standard_normal(samples)), "labels": labels}
 
+    @pytest.mark.parametrize(("multiple", "width"), [(1, 7000), (4000, 8000), (7000, 7000)])
     @pytest.mark.parametrize("masks", [True, False])
-    def test_each_clip_is_normalised_by_itself_and_padded_to_the_longest(self, masks):
+    def test_each_clip_is_normalised_by_itself_and_padded_to_the_longest(
+        self, masks, multiple, width
+    ):
         """Against a reference written out by hand; without a mask transformers normalises a clip
         together with its padding."""
         extractor = Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=masks)
         clips = list(self.clips())
-        batch = CTCCollator(extractor)(clips)
-        assert batch["input_values"].shape == batch["attention_mask"].shape == (3, 7000)
+        batch = CTCCollator(extractor, pad_to_multiple_of=multiple)(clips)
+        assert batch["input_values"].shape == batch["attention_mask"].shape == (3, width)
         for clip, values, mask in zip(
             clips, batch["input_values"], batch["attention_mask"], strict=True
         ):
@@ -234,7 +237,7 @@ class TestCollator:
             expected = (sound - sound.mean()) / np.sqrt(sound.var() + 1e-7)
             np.testing.assert_allclose(values[:size].numpy(), expected, atol=1e-5)
             assert not values[size:].any()
-            assert mask.tolist() == [1] * size + [0] * (7000 - size)
+            assert mask.tolist() == [1] * size + [0] * (width - size)
         assert batch["labels"].tolist() == [
             [7, 8, 9], [10, IGNORED, IGNORED], [11, 12, IGNORED],
         ]  # fmt: skip
@@ -253,8 +256,8 @@ class TestCollator:
             {**c, "mask": np.ones(tiny_model.frames(len(c["waveform"])), bool)}
             for c in self.clips()
         ]
-        batch = CTCCollator(tiny_model.feature_extractor)(clips)
-        frames = tiny_model.frames(7000)
+        batch = CTCCollator(tiny_model.feature_extractor, pad_to_multiple_of=8000)(clips)
+        frames = tiny_model.frames(8000)
         assert batch["mask_time_indices"].shape == (3, frames)
         assert batch["mask_time_indices"].sum(-1).tolist() == [len(c["mask"]) for c in clips]
         logits = tiny_model.model(**batch).logits
@@ -263,10 +266,13 @@ class TestCollator:
     def test_padding_changes_no_loss(self, tiny_model):
         """CTC of a clip in a batch is that of the clip alone."""
         model = trainable_model(tiny_model)
-        module, collator = model.model, CTCCollator(model.feature_extractor)
+        module = model.model
+        collator = CTCCollator(model.feature_extractor, pad_to_multiple_of=16000)
         clips = list(self.clips())
         with torch.no_grad():
-            alone = [float(module(**collator([clip])).loss) for clip in clips]
+            alone = [
+                float(module(**CTCCollator(model.feature_extractor)([clip])).loss) for clip in clips
+            ]
             together = float(module(**collator(clips)).loss)
         assert together == pytest.approx(np.mean(alone), rel=1e-4)
 
