@@ -21,7 +21,7 @@ from ptlab.data import Corpus
 from ptlab.errors import ModelError
 from ptlab.export import Export, check_parity, new_folder
 from ptlab.onnx_model import GRAPH, load_onnx
-from ptlab.quantize import quantize
+from ptlab.quantize import quantize, weight_groups
 from ptlab.sensitivity import sensitivity
 
 __all__ = ["quantize_to_fit"]
@@ -40,7 +40,8 @@ def quantize_to_fit(
     A file in eight bits is larger than a quarter of its float32: scales, biases and norms come on
     top. So its inner names are short, matrices are int8 (dynamic), convolutions have their weights
     stored in int8, and as many parts as it takes, those that suffer least by `ptlab.sensitivity`,
-    get int4. For mini this takes a minute or two.
+    get int4. If all of them are not enough, more weights share a scale: 64, then 128. For mini
+    this takes a minute or two.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ def quantize_to_fit(
     Raises
     ------
     ModelError
-        If it does not fit even with all matrices but those of one part in int4.
+        If it does not fit even with all matrices in int4, 128 weights to a scale.
     DataError
         As `ptlab.sensitivity`.
 
@@ -77,12 +78,14 @@ def quantize_to_fit(
     whole = load_onnx(source, device="cpu")
     limit = share * whole.size_bytes
     with tempfile.TemporaryDirectory() as folder, new_folder(path, overwrite) as target:
-        made = _mixed(source, Path(folder, "0"), [])
-        groups = [] if made.size_bytes <= limit else _least_sensitive(source, clips)
-        for count in range(1, len(groups)):
-            made = _mixed(source, Path(folder, str(count)), groups[:count])
-            if made.size_bytes <= limit:
-                break
+        made = _mixed(source, Path(folder, "int8"), [])
+        if made.size_bytes > limit:
+            groups = _least_sensitive(source, clips)
+            steps = [(groups[:count], 32) for count in range(1, len(groups) + 1)]
+            for number, (in_int4, size) in enumerate([*steps, (groups, 64), (groups, 128)]):
+                made = _mixed(source, Path(folder, str(number)), in_int4, size)
+                if made.size_bytes <= limit:
+                    break
         if made.size_bytes > limit:
             raise ModelError(
                 f"The smallest file has {made.size_bytes / 1e6:.2f} MB, more than {share:g} of "
@@ -99,11 +102,15 @@ def _least_sensitive(source: str | os.PathLike[str], clips: Corpus | None) -> li
     return (frame.difference / frame.saved_mb.clip(lower=1e-9)).sort_values().index.tolist()
 
 
-def _mixed(source: str | os.PathLike[str], folder: Path, in_int4: Sequence[str]) -> Export:
+def _mixed(
+    source: str | os.PathLike[str], folder: Path, in_int4: Sequence[str], block_size: int = 32
+) -> Export:
     """Matrices in int8, those of some groups in int4, convolutions stored in int8, short names."""
-    made = quantize(source, folder / "int8", exclude=in_int4)
+    made: str | os.PathLike[str] | Export = source
+    if set(weight_groups(source, ["MatMul"])) - set(in_int4):
+        made = quantize(source, folder / "int8", exclude=in_int4)
     if in_int4:
-        made = quantize(made, folder / "int4", "int4")
+        made = quantize(made, folder / "int4", "int4", block_size=block_size)
     made = quantize(made, folder / "all", "int8_weights")
     file = made.folder / GRAPH
     write_short(file)

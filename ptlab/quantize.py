@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from ptlab._export.half_precision import store_in_half
-from ptlab._export.int4 import put_int4
+from ptlab._export.int4 import BLOCK_SIZES, put_int4
 from ptlab._export.int8_weights import store_in_int8
 from ptlab._export.onnx_graph import require_onnx, write_with_facts
 from ptlab._export.onnx_weights import OPERATORS, group_of, weighted_nodes, weights_of
@@ -63,6 +63,7 @@ def quantize(
     calibration: Corpus | Iterable[Any] | None = None,
     per_channel: bool = True,
     reduce_range: bool = False,
+    block_size: int = 32,
     overwrite: bool = False,
 ) -> Export:
     """Write a smaller copy of an exported model.
@@ -79,7 +80,7 @@ def quantize(
         clips once (static). The dynamic one is of all clips of a batch together, so that such
         models are run clip by clip: texts do not depend on what else is in a batch. int8_weights
         rounds the weights of both operators alone, and widens them when they are used; int4 those
-        of matrix products, 32 to a scale. float16 is finer, bfloat16 has the range of float32.
+        of matrix products, a block of them to a scale. float16 is finer, bfloat16 has the range of float32.
     operators : sequence of {"MatMul", "Conv"}
         What int8 multiplies; methods that only store take the weights of both.
     exclude : sequence of str
@@ -91,6 +92,8 @@ def quantize(
         One scale for each output of a matrix, not one for all of it.
     reduce_range : bool
         7 bits instead of 8, for CPUs without VNNI, whose 16-bit sums may overflow.
+    block_size : {32, 16, 64, 128, 256}
+        For int4: how many weights share a scale. A larger one makes a smaller and coarser file.
     overwrite : bool
         As in `ptlab.export_onnx`.
 
@@ -113,7 +116,7 @@ def quantize(
     ptlab.errors.ModelError: method='int3'; choose one of float16, bfloat16, int8_dynamic, int8_static, int8_weights, int4.
     """  # noqa: E501
     require_onnx()
-    _check_options(method, operators, calibration)
+    _check_options(method, operators, calibration, block_size)
     model = load_onnx(source, device="cpu")
     graph, kinds = _graph(model), operators_of(method, operators)
     nodes = _chosen(graph, model, kinds, exclude)
@@ -131,7 +134,7 @@ def quantize(
         }
         graph = _int8(graph, model, method, calibration, options)
     elif method == "int4":
-        put_int4(graph, nodes, weights_of(graph))
+        put_int4(graph, nodes, weights_of(graph), block_size)
     elif method == "int8_weights":
         store_in_int8(graph, nodes)
     else:
@@ -190,13 +193,19 @@ def weight_groups(
     return sizes
 
 
-def _check_options(method: str, operators: Sequence[str], calibration: Any) -> None:
+def _check_options(
+    method: str, operators: Sequence[str], calibration: Any, block_size: int
+) -> None:
     if method not in METHODS:
         raise ModelError(f"method={method!r}; choose one of {', '.join(METHODS)}.")
     if isinstance(operators, str) or not operators or set(operators) - set(OPERATORS):
         raise ModelError(f"operators={operators!r}; choose from {', '.join(OPERATORS)}, in a list.")
     if calibration is not None and method != "int8_static":
         raise ModelError(f"Calibration clips are for int8_static; {method} takes none.")
+    if block_size not in BLOCK_SIZES:
+        raise ModelError(
+            f"block_size={block_size}; choose one of {', '.join(map(str, BLOCK_SIZES))}."
+        )
 
 
 def _graph(model: OnnxModel) -> Any:

@@ -10,6 +10,7 @@ from ptlab import fit_size
 from ptlab._export.int8_weights import coded
 from ptlab.data import load_corpus
 from ptlab.errors import ModelError
+from ptlab.export import export_onnx
 from ptlab.fit_size import quantize_to_fit
 from ptlab.models import load_model
 from ptlab.quantize import quantize, weight_groups
@@ -51,6 +52,22 @@ def test_no_more_is_put_in_int4_than_it_takes(tiny_export, clips, sizes, tmp_pat
         model = load_model(made)
         assert model.precision == made.precision and not model.pads_exactly
         assert np.isfinite(model.log_probs([np.ones(8_000)])[0]).all()
+
+
+def test_where_int4_is_not_enough_more_weights_share_a_scale(tmp_path, monkeypatch):
+    whole = export_onnx("mini", tmp_path / "whole")
+    groups = list(weight_groups(whole, ["MatMul"]))
+    monkeypatch.setattr(fit_size, "_least_sensitive", lambda *_: groups)
+    finest, middle = (
+        fit_size._mixed(whole, tmp_path / str(size), groups, size).size_bytes for size in (32, 64)
+    )
+    share = (finest - 1) / whole.size_bytes
+    made = quantize_to_fit(whole, tmp_path / "fits", share)
+    assert made.size_bytes == middle < finest
+    assert made.precision == "int4+int8_weights"
+    sizes = {a.i for node in onnx.load(made.folder / "model.onnx").graph.node
+             for a in node.attribute if a.name == "block_size"}  # fmt: skip
+    assert sizes == {64}
 
 
 def test_short_names_change_nothing_that_is_computed(tiny_export, speechlike, tmp_path):

@@ -8,7 +8,7 @@ from conftest import save_tiny
 from test_full_size import XLSR_53
 
 from ptlab._export.half_precision import bfloat16_bits
-from ptlab._export.int4 import packed_blocks, put_int4
+from ptlab._export.int4 import BLOCK_SIZES, packed_blocks, put_int4
 from ptlab._export.onnx_weights import weights_of
 from ptlab.ctc import greedy_path
 from ptlab.data import load_corpus
@@ -87,7 +87,7 @@ def test_the_folder_loads_runs_and_writes_nearly_the_same(mini, made, clips, met
     assert np.concatenate(same).mean() > (0.85 if method == "int4" else 0.95)
 
 
-def test_sizes_are_what_the_bits_say(mini, made):
+def test_sizes_are_what_the_bits_say(mini, made, tmp_path):
     """4 bytes a weight become 2, or 1 where int8 multiplies; the rest is biases, norms, graph."""
     groups = weight_groups(mini)
     total = sum(groups.values())
@@ -100,6 +100,9 @@ def test_sizes_are_what_the_bits_say(mini, made):
     assert made("int8_dynamic").size_bytes == pytest.approx(expected, rel=0.04)
     matrices = (4 + 32 / 32) / 8 * (total - convolutions)  # 32 weights share a scale of 32 bits
     assert made("int4").size_bytes == pytest.approx(rest + matrices + 4 * convolutions, rel=0.01)
+    coarser = quantize(mini, tmp_path / "coarser", "int4", block_size=128)
+    saved = made("int4").size_bytes - coarser.size_bytes
+    assert saved == pytest.approx((1 - 32 / 128) / 8 * (total - convolutions), rel=0.02)
 
 
 def test_groups_are_the_weights_of_torch(mini):
@@ -278,8 +281,9 @@ def tiny_of(export):
 # -- int4
 
 
+@pytest.mark.parametrize("size", BLOCK_SIZES)
 @pytest.mark.parametrize("rows", [64, 50])  # 50: the last block is not full
-def test_int4_is_a_product_with_the_weights_that_its_codes_stand_for(rows, tmp_path):
+def test_int4_is_a_product_with_the_weights_that_its_codes_stand_for(rows, size, tmp_path):
     """ONNX Runtime reads (code - 8) * scale; no weight is further off than its block's scale."""
     import onnxruntime
     from onnx import TensorProto, helper
@@ -287,10 +291,10 @@ def test_int4_is_a_product_with_the_weights_that_its_codes_stand_for(rows, tmp_p
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((rows, 7)).astype(np.float32)
     sound = rng.standard_normal((3, rows)).astype(np.float32)
-    codes, scales = packed_blocks(weight)
-    low_high = np.stack([codes & 15, codes >> 4], axis=-1).reshape(7, -1, 32).astype(float)
+    codes, scales = packed_blocks(weight, size)
+    low_high = np.stack([codes & 15, codes >> 4], axis=-1).reshape(7, -1, size).astype(float)
     meant = ((low_high - 8) * scales[..., None]).reshape(7, -1).T[:rows].astype(np.float32)
-    room = np.repeat(np.abs(scales), 32, axis=1).T[:rows]
+    room = np.repeat(np.abs(scales), size, axis=1).T[:rows]
     assert (np.abs(weight - meant) <= 1.0001 * room).all()
     assert (
         np.abs(weight - meant).mean() < 0.3 * room.mean()
@@ -303,7 +307,7 @@ def test_int4_is_a_product_with_the_weights_that_its_codes_stand_for(rows, tmp_p
         [onnx.numpy_helper.from_array(weight, "w")],
     )  # fmt: skip
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    put_int4(proto, list(proto.graph.node), weights_of(proto))
+    put_int4(proto, list(proto.graph.node), weights_of(proto), size)
     onnx.save(proto, tmp_path / "int4.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "int4.onnx", None, ["CPUExecutionProvider"])
     assert session.run(None, {"x": sound})[0] == pytest.approx(sound @ meant, abs=1e-4)
@@ -334,6 +338,8 @@ def test_calibration_clips_are_checked(tiny_export, tmp_path):
             quantize(tiny_export, tmp_path / "out", "int8_static", calibration=clips)
     with pytest.raises(ModelError, match="for int8_static; int8_dynamic takes none"):
         quantize(tiny_export, tmp_path / "out", calibration=load_corpus("dev"))
+    with pytest.raises(ModelError, match="block_size=48; choose one of 16, 32, 64, 128, 256"):
+        quantize(tiny_export, tmp_path / "out", "int4", block_size=48)
 
 
 def test_options_that_do_not_fit_are_told(tiny_export, tmp_path):

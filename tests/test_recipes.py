@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import doctest
 import importlib
@@ -40,7 +41,9 @@ import voices  # noqa: E402
 KEPT_FREE = set(voices.DEV) | set(voices.TEST)
 
 
-@pytest.mark.parametrize("name", ["make_domain", "make_espeak", "phonemes", "sentences", "voices"])
+@pytest.mark.parametrize(
+    "name", ["drop_layers", "make_domain", "make_espeak", "phonemes", "sentences", "voices"]
+)
 def test_examples_in_the_recipes(name: str) -> None:
     found = doctest.testmod(importlib.import_module(name))
     assert found.failed == 0 and found.attempted > 0
@@ -177,9 +180,42 @@ def test_disagreement_is_the_divergence_both_ways_over_valid_frames() -> None:
     log_probs, lengths = torch.randn(2, 5, 4).log_softmax(-1), torch.tensor([3, 3])
     p, q = log_probs[0, :3].double(), log_probs[1, :3].double()
     expected = (p.exp() * (p - q)).sum() + (q.exp() * (q - p)).sum()
-    found = train_mini.disagreement(log_probs, lengths, 2)
+    found = train_mini.disagreement(log_probs, log_probs.roll(1, 0), lengths)
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
-    assert float(train_mini.disagreement(log_probs, lengths, 1)) == 0
+    assert float(train_mini.disagreement(log_probs, log_probs, lengths)) == 0
+
+
+def test_a_teacher_hears_all_of_every_clip_and_learns_nothing(network) -> None:
+    """A model that is its own teacher has nothing to learn, but for what masks hide from it."""
+    from drop_layers import keep_layers
+    from fast_wav2vec2 import FastForward
+
+    torch.manual_seed(3)
+    waves, lengths = torch.randn(2, 6_000), torch.tensor([18, 12])
+    phones = torch.full((2, 18), speech.NO_PHONE)
+    phones[0, :5] = 1
+    batch = (waves, lengths, [[7, 8], [9]], phones)
+    head = torch.nn.Linear(32, len(speech.PHONES) + 1)
+    whole = copy.deepcopy(network)
+
+    def taught(student, mask):
+        forward = FastForward(student, 2)
+        *_, apart = train_mini.losses(forward, head, batch, mask, FastForward(whole, 2))
+        return apart
+
+    bare = torch.zeros(2, 18, dtype=torch.bool)
+    hidden = bare.clone()
+    hidden[0, 4:9] = True
+    smaller = keep_layers(copy.deepcopy(network), [0, 2])
+    assert taught(network, bare).item() == pytest.approx(0, abs=1e-6)
+    assert taught(network, hidden).item() > 1e-4
+    assert taught(smaller, bare).item() > 1e-4
+    two_views = torch.cat([bare, hidden])
+    both = taught(network, two_views).item()
+    assert both == pytest.approx(taught(network, hidden).item() / 2, rel=1e-3)
+    taught(smaller, bare).backward()
+    assert all(p.grad is None for p in whole.parameters())
+    assert smaller.lm_head.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("kernel, stride", [(10, 5), (3, 2), (2, 2)])  # all that wav2vec2 has

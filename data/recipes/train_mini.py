@@ -12,6 +12,8 @@ fall begins it also writes ``before_fall.pt``: as the ``checkpoint.pt`` of a new
 longer run go on at full rate, while weights that have fallen lose half an hour to a new rise.
 The loss is CTC plus a frame-wise phone cross-entropy on an inner layer, which gets the model over
 the plateau of blanks; its head is thrown away. Weights that ship are an exponential average.
+With ``--teacher`` a model learns from a larger one as well, frame by frame: what it gives every
+character, where it hears all of the clip (``drop_layers.py`` makes such a smaller model).
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 from ptlab import decode, error_rates, load_corpus, normalize, normalize_text
 from ptlab.text import VOCABULARY
 
-INNER_LAYER = 5  # where the phone loss is applied
+INNER_LAYER = 5  # of 8, where the phone loss is applied
 FALL = 0.35  # share of the time in which the learning rate falls
 MALLOC_M_TRIM_THRESHOLD, MALLOC_M_MMAP_MAX = -1, -4
 
@@ -154,12 +156,12 @@ def time_mask(lengths: Tensor, frames: int, rng: np.random.Generator, share: flo
 
 
 def losses(
-    forward, phone_head: nn.Module, batch: tuple, mask: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """CTC loss per character, phone cross-entropy per frame, disagreement per character.
+    forward, phone_head: nn.Module, batch: tuple, mask: Tensor, teacher: FastForward | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """CTC loss and phone cross-entropy, then disagreement of views and with the teacher.
 
-    ``mask`` may have rows for several views of the batch. Views of one clip shall agree:
-    consistency regularization (Yao et al. 2024, arXiv 2410.05101).
+    Per character, cross-entropy per frame. ``mask`` may have rows for several views of the batch.
+    Views of one clip shall agree: consistency regularization (Yao et al. 2024, arXiv 2410.05101).
     """
     waves, lengths, labels, phones = batch
     views = len(mask) // len(lengths)
@@ -175,17 +177,21 @@ def losses(
     known = phones != NO_PHONE
     cross = F.cross_entropy(guesses[known].float(), phones[known], reduction="sum")
     cross = cross / max(1, int(known.sum()))
-    apart = disagreement(log_probs, lengths, views)
-    return ctc / counts.sum(), cross, apart / counts.sum()
+    apart = taught = torch.zeros(())
+    if views > 1:
+        apart = disagreement(log_probs, log_probs.roll(len(waves), 0).detach(), lengths)
+    if teacher is not None:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            heard, _ = teacher(waves, lengths[: len(waves)])
+        targets = heard.float().log_softmax(-1).repeat(views, 1, 1)
+        taught = disagreement(log_probs, targets, lengths)
+    return ctc / counts.sum(), cross, apart / counts.sum(), taught / counts.sum()
 
 
-def disagreement(log_probs: Tensor, lengths: Tensor, views: int) -> Tensor:
-    """KL divergence from each view to the other, which is held fixed, summed over valid frames."""
-    if views == 1:
-        return torch.zeros(())
+def disagreement(log_probs: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    """KL divergence from fixed log-probs to others, summed over valid frames."""
     valid = torch.arange(log_probs.shape[1]) < lengths[:, None]
-    other = log_probs.roll(len(lengths) // views, 0).detach()
-    apart = F.kl_div(log_probs, other, reduction="none", log_target=True).sum(-1)
+    apart = F.kl_div(log_probs, targets, reduction="none", log_target=True).sum(-1)
     return apart[valid].sum()
 
 
@@ -286,7 +292,12 @@ def train(rank: int, args: argparse.Namespace) -> None:
         )
     rng = np.random.default_rng(args.seed * 1000 + rank + state.get("step", 0))
     schedule = Schedule(args.minutes, state.get("gone_s", 0.0), not args.init, args.strength)
-    forward = FastForward(model, INNER_LAYER, args.dropout)
+    inner = round(INNER_LAYER / 8 * model.config.num_hidden_layers)
+    forward = FastForward(model, inner, args.dropout)
+    teacher = None
+    if args.teacher:
+        whole = Wav2Vec2ForCTC.from_pretrained(args.teacher, dtype=torch.float32)
+        teacher = FastForward(whole.eval(), INNER_LAYER)
     step, audio_s = state.get("step", 0), state.get("audio_s", 0.0)
     window, saved, running = time.time(), time.time(), []
     checkpoint, full_rate_kept = args.out / "checkpoint.pt", schedule.falling
@@ -303,10 +314,11 @@ def train(rank: int, args: argparse.Namespace) -> None:
         batch = collate(examples)
         share = args.time_mask * schedule.limits()[1]
         mask = time_mask(batch[1].repeat(args.views), batch[3].shape[1], rng, share)
-        ctc, cross, apart = losses(forward, phone_head, batch, mask)
+        ctc, cross, apart, taught = losses(forward, phone_head, batch, mask, teacher)
         for p in everything:
             p.grad = None
-        (ctc + schedule.phone_weight() * cross + args.consistency * apart).backward()
+        regular = args.consistency * apart + args.teacher_weight * taught
+        (ctc + schedule.phone_weight() * cross + regular).backward()
         for p in everything:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         average_gradients(everything)
@@ -319,13 +331,14 @@ def train(rank: int, args: argparse.Namespace) -> None:
         with torch.no_grad():
             weight = 1 - min(0.998, (step + 1) / (step + 20))
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), weight)
-        running.append((ctc.item(), cross.item(), apart.item()))
+        running.append((ctc.item(), cross.item(), apart.item(), taught.item()))
         if rank == 0 and step % 50 == 0:
             now = time.time()
-            c, x, a = np.mean(running[-50:], axis=0)
+            c, x, a, t = np.mean(running[-50:], axis=0)
             print(
                 f"{schedule.gone:.3f} step {step} {audio_s / 3600:.2f} h ctc {c:.3f} phone {x:.3f} "
-                f"apart {a:.3f} {(now - window) / 50:.2f} s/step lr {schedule.lr(step):.2f}",
+                f"apart {a:.3f} taught {t:.3f} "
+                f"{(now - window) / 50:.2f} s/step lr {schedule.lr(step):.2f}",
                 flush=True,
             )
             window = now
@@ -425,6 +438,8 @@ def main() -> None:
     parser.add_argument("--time-mask", type=float, default=0.12, help="share of frames hidden")
     parser.add_argument("--views", type=int, default=1, help="of every clip, behind other masks")
     parser.add_argument("--consistency", type=float, default=0.2, help="weight of disagreement")
+    parser.add_argument("--teacher", type=Path, help="the folder of a larger model")
+    parser.add_argument("--teacher-weight", type=float, default=1.0, help="beside CTC's")
     parser.add_argument("--dropout", type=float, default=0.0, help="of whole channels")
     parser.add_argument("--frozen-convolutions", type=int, default=0, help="first layers kept")
     parser.add_argument("--save-every", type=float, default=480)

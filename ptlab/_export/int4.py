@@ -1,4 +1,4 @@
-"""Weights in four bits: blocks of 32 share a scale, and ONNX Runtime multiplies them as they are.
+"""Weights in four bits: each block shares a scale, and ONNX Runtime multiplies them as they are.
 
 Only weights are rounded; sound and sums stay in float32. The layout is that of ONNX Runtime's
 operator MatMulNBits.
@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BLOCK", "packed_blocks", "put_int4"]
+__all__ = ["BLOCK_SIZES", "packed_blocks", "put_int4"]
 
-BLOCK = 32  # weights of a column that share a scale: 4 + 32 / 32 = 5 bits a weight
+BLOCK_SIZES = (16, 32, 64, 128, 256)  # those of ONNX Runtime
 ZERO = 8  # the code of 0.0 where a graph gives none
 DOMAIN = "com.microsoft"
 
 
-def put_int4(graph: Any, nodes: list[Any], weights: dict[str, Any]) -> None:
+def put_int4(graph: Any, nodes: list[Any], weights: dict[str, Any], block_size: int = 32) -> None:
     """Replace matrix products by products with weights in four bits.
 
     Parameters
@@ -28,6 +28,8 @@ def put_int4(graph: Any, nodes: list[Any], weights: dict[str, Any]) -> None:
         Products whose second input is a weight.
     weights : dict of str to onnx.TensorProto
         Float32 weights by name.
+    block_size : int
+        Weights of a column that share a scale of 32 bits: 32 take 4 + 32 / 32 = 5 bits each.
     """
     from onnx import helper, numpy_helper
 
@@ -36,7 +38,7 @@ def put_int4(graph: Any, nodes: list[Any], weights: dict[str, Any]) -> None:
         name = node.input[1]
         rows, columns = weights[name].dims
         if name not in done:
-            codes, scales = packed_blocks(numpy_helper.to_array(weights[name]))
+            codes, scales = packed_blocks(numpy_helper.to_array(weights[name]), block_size)
             graph.graph.initializer.remove(weights[name])
             graph.graph.initializer.append(numpy_helper.from_array(codes, f"{name}_int4"))
             graph.graph.initializer.append(numpy_helper.from_array(scales, f"{name}_scale"))
@@ -48,14 +50,14 @@ def put_int4(graph: Any, nodes: list[Any], weights: dict[str, Any]) -> None:
                 list(node.output),
                 node.name,
                 domain=DOMAIN,
-                K=rows, N=columns, bits=4, block_size=BLOCK,
+                K=rows, N=columns, bits=4, block_size=block_size,
             )
         )  # fmt: skip
     if DOMAIN not in {opset.domain for opset in graph.opset_import}:
         graph.opset_import.append(helper.make_opsetid(DOMAIN, 1))
 
 
-def packed_blocks(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def packed_blocks(weight: np.ndarray, block_size: int = 32) -> tuple[np.ndarray, np.ndarray]:
     """Codes of a matrix, two in a byte, and the scales of its blocks.
 
     The number of largest size in a block gets the code of -8, so that all 16 codes are used.
@@ -63,10 +65,11 @@ def packed_blocks(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     weight : ndarray (rows, columns)
+    block_size : int
 
     Returns
     -------
-    codes : ndarray (columns, blocks, 16), uint8
+    codes : ndarray (columns, blocks, block_size / 2), uint8
     scales : ndarray (columns, blocks), float32
 
     Examples
@@ -78,8 +81,8 @@ def packed_blocks(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     >>> [int(code) for code in (first & 15, first >> 4, last & 15, last >> 4)]  # 8 + w / 0.5
     [0, 0, 15, 15]
     """
-    columns = np.pad(weight, ((0, -len(weight) % BLOCK), (0, 0))).T
-    blocks = columns.reshape(len(columns), -1, BLOCK).astype(np.float32)
+    columns = np.pad(weight, ((0, -len(weight) % block_size), (0, 0))).T
+    blocks = columns.reshape(len(columns), -1, block_size).astype(np.float32)
     places = np.abs(blocks).argmax(axis=-1, keepdims=True)
     scales = np.take_along_axis(blocks, places, axis=-1) / -ZERO
     divisors = np.where(scales == 0, 1, scales)

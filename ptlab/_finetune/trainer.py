@@ -29,6 +29,7 @@ from ptlab.collate import IGNORED, MASKS
 from ptlab.ctc import collapse, tokens_to_text
 from ptlab.errors import PtlabError
 from ptlab.metrics import error_rates
+from ptlab.minibatches import trim_heap
 
 __all__ = ["CTCTrainer", "Patience", "masking"]
 
@@ -138,6 +139,12 @@ class CTCTrainer(Trainer):
         frames = self.model._get_feat_extract_output_lengths(samples)
         over = torch.arange(tokens.shape[1], device=tokens.device) >= frames[:, None]
         return loss, tokens.masked_fill(over, IGNORED), labels
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As it is; memory that is free since then goes back to the system."""
+        metrics = super().evaluate(*args, **kwargs)
+        trim_heap()
+        return metrics
 
     def rates(self, prediction: Any) -> dict[str, float | str]:
         """WER and CER of gathered tokens and labels, each padded with -100; one clip as text."""

@@ -2,10 +2,10 @@
 
     python tests/benchmarks/bench_notebooks.py [NAME ...]      all, or 00 04 ...; ten minutes
 
-Each notebook runs on a clean kernel with two threads. Every 50 ms the memory of the kernel and of
-all processes that it starts is added up (what processes share is counted once, as Linux's PSS
-does); the largest sum is its peak. The server that Binder runs beside the kernel comes on top: an
-idle JupyterLab is measured last. Linux only.
+Each notebook runs on a clean kernel, as ``.binder/start`` starts it. Every 50 ms the memory of the
+kernel and of all processes that it starts is added up (what processes share is counted once, as
+Linux's PSS does); the largest sum is its peak. The server that Binder runs beside the kernel comes
+on top: an idle JupyterLab is measured last. Linux only.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from refresh_notebooks import client, environment, notebooks, read
 
+START = Path(__file__).resolve().parents[2] / ".binder" / "start"
 PERIOD_S, LIMIT_GB = 0.05, 2.0
 
 
@@ -53,7 +54,8 @@ def measure(path: Path) -> tuple[float, float, str]:
     """Peak in GB, seconds, and the cell that reached the peak."""
     notebook, peaks, start = read(path), {}, time.perf_counter()
     runner = client(notebook)
-    variables = environment() | {"OMP_NUM_THREADS": "2"}
+    said = subprocess.run([START, "env", "-0"], capture_output=True, text=True, check=True).stdout
+    variables = environment() | dict(line.split("=", 1) for line in said.split("\0") if line)
     with runner.setup_kernel(env=variables), ThreadPoolExecutor() as pool:
         kernel = psutil.Process(runner.km.provisioner.pid)
         for position, cell in enumerate(notebook.cells):
