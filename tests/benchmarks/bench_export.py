@@ -4,10 +4,12 @@
                                                             12 GB of memory
     python tests/benchmarks/bench_export.py --only mini     every test clip, by every form of mini
     python tests/benchmarks/bench_export.py --only full     XLSR-53 at full size, random weights
+    python tests/benchmarks/bench_export.py --student FOLDER    mini with fewer layers, beside mini
     python tests/benchmarks/bench_export.py --quick         a small network: only whether it works
 
 Results go to data/results/export.json, a part at a time. At full size the weights are random, which
-changes no cost, so that only costs are measured there: size, loading, memory, speed.
+changes no cost, so that only costs are measured there: size, loading, memory, speed. The student
+is what ``drop_layers.py``, ``train_mini.py --teacher`` and ``ship_mini.py`` of data/recipes made.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from bench_batch import save_xlsr_53
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "data" / "results" / "export.json"
-SECTIONS = ("mini", "full")
+STUDENT_MARGIN = 0.01  # WER that may be lost for a file of an eighth
+SECTIONS = ("mini", "full", "student")
 
 
 def forms(model: str | Path, folder: Path, *, bfloat16: bool, static: bool) -> dict[str, Any]:
@@ -72,28 +75,57 @@ def forms(model: str | Path, folder: Path, *, bfloat16: bool, static: bool) -> d
     return named
 
 
+def smaller_forms(student: Path, folder: Path) -> dict[str, Any]:
+    """mini and its student, as they are and as small as four bits make them."""
+    from ptlab.export import export_onnx
+    from ptlab.fit_size import quantize_to_fit
+    from ptlab.quantize import quantize, weight_groups
+
+    whole = export_onnx("mini", folder / "mini")
+    fewer = export_onnx(student, folder / "student")
+    eighth = whole.size_bytes / 8 / fewer.size_bytes
+    small = quantize(whole, folder / "4 bits", "int4", block_size=64)
+    made = {
+        "mini": whole,
+        "mini, a quarter": quantize_to_fit(whole, folder / "quarter", 0.25),
+        "mini, all in 4 bits": quantize(small, folder / "all", "int8_weights"),
+        "student": fewer,
+        "student, an eighth of mini": quantize_to_fit(fewer, folder / "eighth", eighth),
+    }
+    layers = sum(name.startswith("layers.") for name in weight_groups(fewer))
+    print(f"the student has {layers} layers", *made.values(), sep="\n", flush=True)
+    return {name: str(export.folder) for name, export in made.items()}
+
+
 def measure(section: str, folder: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """Costs of all forms of a model; for mini, what they write as well."""
+    """Costs of all forms of a model; for mini and its student, what they write as well."""
     from ptlab.data import load_corpus
     from ptlab.machine import this_machine
     from ptlab.models import load_model
-    from ptlab.runtimes import compare_runtimes, measure_costs
+    from ptlab.runtimes import MARGIN, compare_runtimes, measure_costs
 
     bfloat16 = bool({"avx512_bf16", "amx_bf16", "bf16"} & set(this_machine().flags))
-    model = "mini" if section == "mini" else save_xlsr_53(folder / "xlsr-53", tiny=given.quick)
-    models = forms(model, folder, bfloat16=bfloat16, static=section == "mini")
+    model: str | Path = "mini"
+    if section == "student":
+        model = given.student
+        models = smaller_forms(model, folder)
+    else:
+        if section == "full":
+            model = save_xlsr_53(folder / "xlsr-53", tiny=given.quick)
+        models = forms(model, folder, bfloat16=bfloat16, static=section == "mini")
     options = {"lengths_s": given.lengths, "threads": given.threads, "rounds": given.rounds}
     found: dict[str, Any] = {}
-    if section == "mini":
+    if section != "full":
         test = load_corpus("test")
         clips = test.filter(id=list(test.frame.id[: 4 if given.quick else None]))
-        compared = compare_runtimes(models, clips, **options)
+        margin = STUDENT_MARGIN if section == "student" else MARGIN
+        compared = compare_runtimes(models, clips, margin=margin, **options)
         costs, found["margin"] = compared.costs, compared.margin
         found["quality"] = compared.quality.reset_index().to_dict("records")
         found["clips"] = len(clips)
     else:
         costs = measure_costs(models, **options)
-    print(f"{compared if section == 'mini' else costs}\n", flush=True)
+    print(f"{costs if section == 'full' else compared}\n", flush=True)
     return found | {
         "parameters": load_model(model, device="cpu").num_parameters,
         "models": costs.models.reset_index().to_dict("records"),
@@ -130,7 +162,8 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--only", nargs="+", choices=SECTIONS[:2], default=SECTIONS[:2])
+    parser.add_argument("--student", type=Path, help="a model folder; only it is measured then")
     parser.add_argument("--lengths", nargs="+", type=float, default=[2, 5, 15, 30])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
@@ -145,7 +178,7 @@ def main() -> None:
         given.lengths, given.threads, given.rounds = [0.5], [1], 1
     if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
         print(f"beware: the load is {os.getloadavg()[0]:.1f}, and speeds are worth nothing then")
-    for section in given.only:
+    for section in ["student"] if given.student else given.only:
         start = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             found = measure(section, Path(folder), given)

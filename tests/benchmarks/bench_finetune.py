@@ -4,13 +4,15 @@
                                                           hour on two cores, up to 12 GB of memory
     python tests/benchmarks/bench_finetune.py --quick     a small network: whether it works
     python tests/benchmarks/bench_finetune.py --only 0 5  some of the ways, by number
-    python tests/benchmarks/bench_finetune.py --out costs.json
 
 Every way makes the same update, from as many clips of the same length, on the road of
 `ptlab.finetune` with a frozen feature encoder. Weights are random, which changes no cost. Seconds
 are the median of the updates after the first. Memory is the highest that the process ever had (on
 CUDA, that the allocator gave out), and in brackets how much of it training added to a process that
 has loaded the model.
+
+Results go to data/results/finetune.json, which notebook 03 shows, if all ways were measured at full
+size.
 """
 
 from __future__ import annotations
@@ -22,12 +24,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from bench_export import versions
 
+from ptlab.machine import this_machine
+
+RESULTS = Path(__file__).resolve().parents[2] / "data" / "results" / "finetune.json"
 RATE = 16_000
 XLSR_53 = {  # as in tests/test_full_size.py: 315 M parameters
     "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
@@ -163,7 +170,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=4, help="clips of an update")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each clip")
     parser.add_argument("--updates", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="a JSON file for the figures")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="default: %(default)s")
     parser.add_argument("--way", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.quick:
@@ -185,8 +192,10 @@ def main() -> None:
                 f"{row['seconds']:.2f} | {row['learning'] / row['parameters']:.2%} |",
                 flush=True,
             )
-    if arguments.out:
-        arguments.out.write_text(json.dumps(rows, indent=1), "utf-8")
+    if len(rows) == len(WAYS) and not arguments.quick:
+        about = {"machine": asdict(this_machine()), "versions": versions()}
+        text = json.dumps(about | {"ways": rows}, indent=1)
+        arguments.out.write_text(text + "\n", "utf-8")
 
 
 if __name__ == "__main__":
