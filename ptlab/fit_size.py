@@ -38,10 +38,10 @@ def quantize_to_fit(
     """Write an int8 copy of an exported model of at most a share of its size.
 
     A file in eight bits is larger than a quarter of its float32: scales, biases and norms come on
-    top. So its inner names are short, matrices are int8 (dynamic), convolutions have their weights
-    stored in int8, and as many parts as it takes, those that suffer least by `ptlab.sensitivity`,
-    get int4. If all of them are not enough, more weights share a scale: 64, then 128. For mini
-    this takes a minute or two.
+    top. So its inner names are short, matrices and convolutions are int8 (the first and the
+    positional one store their weights so), and as many parts as it takes, those that suffer least
+    by `ptlab.sensitivity`, get int4. If all of them are not enough, more weights share a scale: 64,
+    then 128. For mini this takes a minute or two.
 
     Parameters
     ----------
@@ -105,12 +105,13 @@ def _least_sensitive(source: str | os.PathLike[str], clips: Corpus | None) -> li
 def _mixed(
     source: str | os.PathLike[str], folder: Path, in_int4: Sequence[str], block_size: int = 32
 ) -> Export:
-    """Matrices in int8, those of some groups in int4, convolutions stored in int8, short names."""
+    """Matrices and convolutions in int8, matrices of some groups in int4, short names."""
     made: str | os.PathLike[str] | Export = source
     if set(weight_groups(source, ["MatMul"])) - set(in_int4):
         made = quantize(source, folder / "int8", exclude=in_int4)
     if in_int4:
         made = quantize(made, folder / "int4", "int4", block_size=block_size)
+    made = quantize(made, folder / "convolutions", "int8_convolutions")
     made = quantize(made, folder / "all", "int8_weights")
     file = made.folder / GRAPH
     write_short(file)

@@ -18,6 +18,9 @@ from ptlab.quantize import quantize, weight_groups
 onnx = pytest.importorskip("onnx", reason="quantizing ONNX files: pip install 'ptlab[export]'")
 
 
+STORED = "+int8_convolutions+int8_weights"  # of the convolutions
+
+
 @pytest.fixture(scope="module")
 def clips():
     dev = load_corpus("dev")
@@ -48,7 +51,7 @@ def test_no_more_is_put_in_int4_than_it_takes(tiny_export, clips, sizes, tmp_pat
         made = quantize_to_fit(tiny_export, tmp_path / str(count), share, clips=clips)
         assert made.size_bytes == size == (made.folder / "model.onnx").stat().st_size
         assert len(nodes_of(made, "MatMulNBits")) == [0, 1, 7][count]  # six matrices in a layer
-        assert made.precision == f"int8_dynamic{'+int4' if count else ''}+int8_weights"
+        assert made.precision == f"int8_dynamic{'+int4' if count else ''}{STORED}"
         model = load_model(made)
         assert model.precision == made.precision and not model.pads_exactly
         assert np.isfinite(model.log_probs([np.ones(8_000)])[0]).all()
@@ -64,7 +67,7 @@ def test_where_int4_is_not_enough_more_weights_share_a_scale(tmp_path, monkeypat
     share = (finest - 1) / whole.size_bytes
     made = quantize_to_fit(whole, tmp_path / "fits", share)
     assert made.size_bytes == middle < finest
-    assert made.precision == "int4+int8_weights"
+    assert made.precision == f"int4{STORED}"
     sizes = {a.i for node in onnx.load(made.folder / "model.onnx").graph.node
              for a in node.attribute if a.name == "block_size"}  # fmt: skip
     assert sizes == {64}

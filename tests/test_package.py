@@ -45,7 +45,15 @@ ORDER = (
         "_export.int8_weights",
         "_export.graph_sessions",
     ),
-    ("audio", "text", "collate", "_finetune.history", "_finetune.optimizer", "_speech.roads"),
+    (
+        "audio",
+        "text",
+        "collate",
+        "_export.int8_convolutions",
+        "_finetune.history",
+        "_finetune.optimizer",
+        "_speech.roads",
+    ),
     (
         "_speech.speech_model",
         "_speech.devices",

@@ -9,6 +9,8 @@ from test_full_size import XLSR_53
 
 from ptlab._export.half_precision import bfloat16_bits
 from ptlab._export.int4 import BLOCK_SIZES, packed_blocks, put_int4
+from ptlab._export.int8_convolutions import becomes_a_product, put_int8_convolutions
+from ptlab._export.int8_weights import coded
 from ptlab._export.onnx_weights import weights_of
 from ptlab.ctc import greedy_path
 from ptlab.data import load_corpus
@@ -231,6 +233,67 @@ def test_excluded_groups_stay_as_they_are(mini, made, tmp_path):
 def test_convolutions_too_if_asked(tiny_export, tmp_path):
     done = quantize(tiny_export, tmp_path / "all", operators=["MatMul", "Conv"])
     assert (count(done, "Conv"), count(done, "ConvInteger")) == (0, 8)
+
+
+@pytest.mark.parametrize(("taps", "stride", "bias"), [(3, 2, True), (2, 2, False), (4, 1, True)])
+@pytest.mark.parametrize("samples", [50, 51])
+def test_a_convolution_as_a_product_is_that_of_its_rounded_numbers(
+    taps, stride, bias, samples, tmp_path
+):
+    """Sound on 256 lines between its least and its largest number, weights on 255 an output."""
+    import onnxruntime
+    import torch
+    from onnx import TensorProto, helper
+
+    rng = np.random.default_rng(taps)
+    weight = rng.standard_normal((5, 7, taps)).astype(np.float32)
+    shift = rng.standard_normal(5).astype(np.float32) if bias else None
+    sound = rng.standard_normal((2, 7, samples)).astype(np.float32)
+    floats = TensorProto.FLOAT
+    known = {"w": weight} | ({"b": shift} if bias else {})
+    node = helper.make_node("Conv", ["x", *known], ["y"], "part/Conv", strides=[stride])
+    graph = helper.make_graph(
+        [node], "g", [helper.make_tensor_value_info("x", floats, (2, 7, None))],
+        [helper.make_tensor_value_info("y", floats, (2, 5, None))],
+        [onnx.numpy_helper.from_array(values, name) for name, values in known.items()],
+    )  # fmt: skip
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    nodes = list(proto.graph.node)
+    assert becomes_a_product(nodes[0], weights_of(proto))
+    put_int8_convolutions(proto, nodes)
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, tmp_path / "product.onnx")
+    session = onnxruntime.InferenceSession(
+        tmp_path / "product.onnx", None, ["CPUExecutionProvider"]
+    )
+    low, high = min(0, sound.min()), max(0, sound.max())
+    step = (high - low) / 255
+    zero = np.round(-low / step)
+    heard = step * (np.clip(np.round(sound / step) + zero, 0, 255) - zero)
+    codes, scales = coded(weight, axis=0)
+    kernel = codes * scales[:, None, None]
+    convolve = torch.nn.functional.conv1d
+    tensors = [torch.tensor(x, dtype=torch.float32) if x is not None else None
+               for x in (heard, kernel, shift)]  # fmt: skip
+    expected = convolve(*tensors, stride=stride).numpy()
+    assert session.run(None, {"x": sound})[0] == pytest.approx(expected, abs=1e-4)
+    assert "w" not in {i.name for i in proto.graph.initializer}
+
+
+def test_convolutions_become_products_but_the_first_and_the_positional(mini, made, tmp_path):
+    linear, convolutions = linears_and_convolutions(load_model("mini", device="cpu"))
+    done = quantize(made("int8_dynamic"), tmp_path / "both", "int8_convolutions")
+    assert done.precision == "int8_dynamic+int8_convolutions"
+    left = [n.name for n in graph_of(done).node if n.op_type == "Conv"]
+    assert len(left) == 2 and "conv_layers.0" in left[0] and "pos_conv_embed" in left[1]
+    assert count(done, "MatMulInteger") == len(linear) + len(convolutions) - 2
+    assert not done.load().pads_exactly  # one range for all clips of a batch
+    some = quantize(mini, tmp_path / "some", "int8_convolutions", exclude=["pos_conv_embed"])
+    assert (count(some, "MatMulInteger"), some.load().pads_exactly) == (6, False)
+    with pytest.raises(ModelError, match=r"Nothing to do: .* no float32 weights in Conv"):
+        quantize(done, tmp_path / "again", "int8_convolutions")
+    with pytest.raises(ModelError, match="Nothing to do"):
+        quantize(mini, tmp_path / "none", "int8_convolutions", exclude=["feature_extractor"])
 
 
 def test_what_int8_leaves_can_be_stored_in_half_precision(mini, made, clips, tmp_path):

@@ -64,6 +64,9 @@ def forms(model: str | Path, folder: Path, *, bfloat16: bool, static: bool) -> d
     for name, options in ways.items():
         print(quantize(whole, folder / name, **options), flush=True)
         named[name] = str(folder / name)
+    products = folder / "int8, convolutions as products"
+    named[products.name] = str(products)
+    print(quantize(folder / "int8 dynamic", products, "int8_convolutions"), flush=True)
     both = quantize(folder / "int4", folder / "int4 and float16", "float16")
     named["int4 and float16"] = str(both.folder)
     if static:  # at full size the search for what suffers least would take an hour
