@@ -42,16 +42,14 @@ def put_int8_convolutions(graph: Any, nodes: list[Any]) -> None:
     nodes : list of onnx.NodeProto
         For which `becomes_a_product`.
     """
-    weights, chosen = weights_of(graph), {id(node) for node in nodes}
-    rest, done = list(graph.graph.node), []
-    for node in rest:
-        done += _product(graph, node, weights) if id(node) in chosen else [node]
+    weights, chosen = weights_of(graph), {node.output[0] for node in nodes}
+    done: list[Any] = []
+    for node in graph.graph.node:
+        done += _product(graph, node, weights) if node.output[0] in chosen else [node]
+    for name in {node.input[1] for node in nodes}:
+        graph.graph.initializer.remove(weights[name])
     del graph.graph.node[:]
     graph.graph.node.extend(done)
-    used = {name for node in done for name in node.input}
-    for node in nodes:
-        if node.input[1] not in used and weights[node.input[1]] in graph.graph.initializer:
-            graph.graph.initializer.remove(weights[node.input[1]])
 
 
 def _product(graph: Any, conv: Any, weights: dict[str, Any]) -> list[Any]:
