@@ -10,7 +10,8 @@
 
 On a CPU two mini-batches are run at once, each by half of the cores: there the matrices of one clip
 are too small to keep many cores busy (two cores ran one clip 1.5 times as fast as one core did, and
-two clips 1.9 times). None may be left over for half of the cores alone, while the others are idle:
+two clips 1.9 times). Graphs in ONNX Runtime do so too, if they are small enough to be loaded twice.
+None may be left over for half of the cores alone, while the others are idle:
 one of the last is halved, and what cannot be halved is run by all cores.
 """
 
@@ -176,7 +177,7 @@ class MiniBatches:
     ) -> Iterator[_Attempt]:
         """Take mini-batches from ``waiting``, to which others may be added, and try them."""
         running: set[Future[_Attempt]] = set()
-        with _threads(self.lanes) as pool:
+        with _threads(self.lanes, self.model) as pool:
             while waiting or running:
                 size = len(waiting[-1]) * len(waveforms[waiting[-1][-1]]) if waiting else 0
                 if size > self.limit and len(waiting[-1]) > 1:  # planned before memory ran out
@@ -198,8 +199,10 @@ class MiniBatches:
         self, waveforms: Sequence[np.ndarray], batch: list[int], share: float = 1.0
     ) -> _Attempt:
         start, matrices, caught = time.perf_counter(), [], None
+        beside = share < 1 and hasattr(self.model, "of_a_lane")
         try:
-            matrices = self.model.log_probs([waveforms[i] for i in batch], batch_size=len(batch))
+            model = self.model.of_a_lane() if beside else self.model
+            matrices = model.log_probs([waveforms[i] for i in batch], batch_size=len(batch))
         except Exception as error:  # whatever it is, it must not take the other files with it
             caught = error.with_traceback(None)  # whose frames hold the tensors
             caught.__context__ = caught.__cause__ = None
@@ -225,13 +228,15 @@ class MiniBatches:
 
 
 def lanes_for(model: Any) -> int:
-    """Mini-batches that are run at once: two on a CPU, if torch may use two threads.
+    """Mini-batches that are run at once: two on a CPU, if torch or the graph may use two threads.
 
     Examples
     --------
     >>> lanes_for("a model of another runtime")
     1
     """
+    if hasattr(model, "of_a_lane"):
+        return int(model.lanes)
     if getattr(getattr(model, "device", None), "type", None) != "cpu":
         return 1
     import torch
@@ -240,8 +245,12 @@ def lanes_for(model: Any) -> int:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """So many threads, among which torch's are shared out."""
+def _threads(count: int, model: Any) -> Iterator[ThreadPoolExecutor]:
+    """So many threads, among which torch's are shared out; a graph shares out its own."""
+    if hasattr(model, "of_a_lane"):
+        with ThreadPoolExecutor(count, "ptlab-lane") as pool:
+            yield pool
+        return
     if count == 1:
         with ThreadPoolExecutor(1) as pool:
             yield pool

@@ -13,6 +13,7 @@ from test_speech_model import EVERY
 
 from ptlab import cli, export
 from ptlab._export import onnx_graph
+from ptlab._export.graph_sessions import OnnxRuntimeSession
 from ptlab._speech.speech_model import digest_of_model
 from ptlab.audio import load_audio
 from ptlab.batch import transcribe_files
@@ -20,6 +21,7 @@ from ptlab.data import load_corpus
 from ptlab.embeddings import embed
 from ptlab.errors import ModelError
 from ptlab.export import check_clips, check_parity, export_onnx, new_folder
+from ptlab.minibatches import MiniBatches, lanes_for
 from ptlab.models import load_model
 from ptlab.onnx_model import OnnxModel, load_onnx
 from ptlab.streaming import Final, StreamingRecognizer
@@ -352,3 +354,50 @@ def test_memory_that_runs_out_is_told_from_other_failures(tiny_export, monkeypat
     monkeypatch.setattr(model, "_session", Failing())
     with pytest.raises(kind, match=said):
         model.log_probs([np.zeros(800)])
+
+
+# -- several at once
+
+
+def test_two_mini_batches_run_at_once_each_on_its_share_of_the_threads(made, clips, monkeypatch):
+    """Files are written as they are one by one, and what is left over has all threads."""
+    model = load_onnx(made[0], device="cpu", threads=2)
+    waves = [load_audio(file).waveform for file in sounds(clips)]
+    alone = [model.log_probs([wave])[0] for wave in waves]
+    used, run_graph = [], OnnxRuntimeSession.run
+
+    def spy(session, *arguments):
+        used.append(session.threads)
+        return run_graph(session, *arguments)
+
+    monkeypatch.setattr(OnnxRuntimeSession, "run", spy)
+    assert lanes_for(model) == 2
+    batches = MiniBatches(model, batch_s=40.0, lanes=2)
+    batches.most = 1  # as for graphs that round what flows through them
+    for outcome in batches.run(waves):
+        assert outcome.error is None
+        assert np.abs(outcome.log_probs - alone[outcome.index]).max() < 1e-3
+    assert sorted(used) == [1, 1, 2]
+    assert model.of_a_lane() is model.of_a_lane() is not model
+
+
+def test_a_graph_is_not_loaded_twice_without_threads_memory_or_file(made, tmp_path, monkeypatch):
+    assert load_onnx(made[0], device="cpu", threads=1).lanes == 1
+    assert load_onnx(made[0], device="cpu", threads=8).of_a_lane()._session.threads == 4
+    model = load_onnx(shutil.copytree(made[0].folder, tmp_path / "gone"), device="cpu", threads=2)
+    assert model.lanes == 2
+    shutil.rmtree(tmp_path / "gone")
+    assert model.lanes == 1
+    monkeypatch.setattr("ptlab.onnx_model.MOST_BYTES_TWICE", 1e6)
+    assert load_onnx(made[0], device="cpu", threads=2).lanes == 1
+
+
+def test_a_batch_on_a_graph_loads_no_torch(made, clips):
+    code = (
+        "import sys, ptlab; model = ptlab.load_onnx(sys.argv[1], threads=2); "
+        "done = ptlab.transcribe_files(sys.argv[2:], model, progress=False); "
+        "print(all(r.text for r in done), model.lanes, {'torch'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, str(made[0].folder), *map(str, sounds(clips))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "True 2 set()", done.stderr

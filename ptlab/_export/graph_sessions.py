@@ -54,6 +54,7 @@ class OnnxRuntimeSession:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        self.threads = threads or os.cpu_count() or 1
         options.log_severity_level = 3  # errors; they are raised as well
         providers = [_PROVIDERS["cuda"]] if device == "cuda" else []
         providers.append(_PROVIDERS["cpu"])
