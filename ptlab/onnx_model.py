@@ -164,9 +164,9 @@ class OnnxModel:
     def lanes(self) -> int:
         """Mini-batches that may be run at once: two, if there are threads and memory to share.
 
-        The graph is then loaded a second time, with half of the threads. Two cores that each ran
-        clips of their own did in one second what both together on one clip at a time did in 1.7
-        (mini in int8; XLSR-53 in int8: 1.24; measured).
+        The graph is then loaded a second time, with half of the threads. Two cores, each with clips
+        of its own, were 1.2 to 1.7 times as fast as both on one clip at a time (mini in int8;
+        XLSR-53 in int8 1.0 to 1.2; measured several times).
         """
         threads = getattr(self._session, "threads", 1) if self.device == "cpu" else 1
         fits = self.size_bytes <= MOST_BYTES_TWICE and self.path.is_file()
