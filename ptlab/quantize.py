@@ -122,7 +122,7 @@ def quantize(
     --------
     >>> quantize("nowhere", "somewhere", "int3")
     Traceback (most recent call last):
-    ptlab.errors.ModelError: method='int3'; choose one of float16, bfloat16, int8_dynamic, int8_static, int8_weights, int4.
+    ptlab.errors.ModelError: method='int3'; choose one of float16, bfloat16, int8_dynamic, int8_static, int8_convolutions, int8_weights, int4.
     """  # noqa: E501
     require_onnx()
     _check_options(method, operators, calibration, block_size)
