@@ -110,6 +110,7 @@ class OnnxModel:
         self.runtime, self.dtype = session.runtime, session.dtype
         self.inputs_of_graph: frozenset[str] = frozenset(session.inputs)
         self.size_bytes = path.stat().st_size
+        self._written_ns = _written_ns(path)
         self.road: Road | None = None
         self._lane: OnnxModel | None = None
         self._one_at_a_time = threading.Lock()
@@ -169,8 +170,8 @@ class OnnxModel:
         XLSR-53 in int8 1.0 to 1.2; measured several times).
         """
         threads = getattr(self._session, "threads", 1) if self.device == "cpu" else 1
-        fits = self.size_bytes <= MOST_BYTES_TWICE and self.path.is_file()
-        return min(CPU_LANES, threads) if fits else 1
+        same = _written_ns(self.path) == self._written_ns  # neither gone nor written anew since
+        return min(CPU_LANES, threads) if same and self.size_bytes <= MOST_BYTES_TWICE else 1
 
     def of_a_lane(self) -> OnnxModel:
         """The same model, to be run beside itself: it has its share of the threads."""
@@ -247,6 +248,11 @@ class OnnxModel:
             raise ModelError(
                 f"{self.runtime} cannot run {self.name!r}: {one_line(error)}."
             ) from error
+
+
+def _written_ns(file: Path) -> int | None:
+    """When a file was written; None if it is gone."""
+    return file.stat().st_mtime_ns if file.is_file() else None
 
 
 def layer_output(layer: int | str) -> str:
