@@ -11,8 +11,8 @@
 On a CPU two mini-batches are run at once, each by half of the cores: there the matrices of one clip
 are too small to keep many cores busy (two cores ran one clip 1.5 times as fast as one core did, and
 two clips 1.9 times). Graphs in ONNX Runtime do so too, if they are small enough to be loaded twice.
-None may be left over for half of the cores alone, while the others are idle:
-one of the last is halved, and what cannot be halved is run by all cores.
+None may be left over for half of the cores alone, while the others are idle: one of the last is
+halved, and what cannot be halved is run by all cores.
 """
 
 from __future__ import annotations
@@ -247,12 +247,8 @@ def lanes_for(model: Any) -> int:
 @contextmanager
 def _threads(count: int, model: Any) -> Iterator[ThreadPoolExecutor]:
     """So many threads, among which torch's are shared out; a graph shares out its own."""
-    if hasattr(model, "of_a_lane"):
+    if count == 1 or hasattr(model, "of_a_lane"):
         with ThreadPoolExecutor(count, "ptlab-lane") as pool:
-            yield pool
-        return
-    if count == 1:
-        with ThreadPoolExecutor(1) as pool:
             yield pool
         return
     import torch

@@ -177,9 +177,8 @@ class OnnxModel:
         """The same model, to be run beside itself: it has its share of the threads."""
         with self._one_at_a_time:
             if self._lane is None:
-                session = OnnxRuntimeSession(
-                    self.path, self.device, self._session.threads // self.lanes
-                )
+                threads = self._session.threads // CPU_LANES
+                session = OnnxRuntimeSession(self.path, self.device, threads)
                 self._lane = copy.copy(self)
                 self._lane._session = session
         return self._lane

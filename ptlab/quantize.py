@@ -78,7 +78,7 @@ def quantize(
     ----------
     source : path
         What `ptlab.export_onnx` has made, or an int8 graph, of which the weights that int8 has left
-        alone are made smaller: ``"int8_weights"`` or half precision for its convolutions.
+        alone are made smaller: ``"int8_convolutions"``, ``"int8_weights"`` or half precision.
     path : path
         The folder to make.
     method : {"int8_dynamic", "int8_static", "int8_convolutions", "int8_weights", "int4", \
@@ -87,9 +87,9 @@ def quantize(
         clips once (static). The dynamic one is of all clips of a batch together, so that such
         models are run clip by clip: texts do not depend on what else is in a batch.
         int8_convolutions does the same, as matrix products, with the convolutions that follow the
-        first; for what int8_dynamic has made it is a second step. int8_weights
-        rounds the weights of both operators alone, and widens them when they are used; int4 those
-        of matrix products, a block of them to a scale. float16 is finer, bfloat16 has the range of float32.
+        first; for what int8_dynamic has made it is a second step. int8_weights rounds the weights
+        of both operators alone, and widens them when they are used; int4 those of matrix products,
+        a block of them to a scale. float16 is finer, bfloat16 has the range of float32.
     operators : sequence of {"MatMul", "Conv"}
         What int8 multiplies; methods that only store take the weights of both.
     exclude : sequence of str

@@ -17,7 +17,7 @@ ZERO = 8  # the code of 0.0 where a graph gives none
 DOMAIN = "com.microsoft"
 
 
-def put_int4(graph: Any, nodes: list[Any], weights: dict[str, Any], block_size: int = 32) -> None:
+def put_int4(graph: Any, nodes: list[Any], weights: dict[str, Any], block_size: int) -> None:
     """Replace matrix products by products with weights in four bits.
 
     Parameters
@@ -57,7 +57,7 @@ def put_int4(graph: Any, nodes: list[Any], weights: dict[str, Any], block_size: 
         graph.opset_import.append(helper.make_opsetid(DOMAIN, 1))
 
 
-def packed_blocks(weight: np.ndarray, block_size: int = 32) -> tuple[np.ndarray, np.ndarray]:
+def packed_blocks(weight: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Codes of a matrix, two in a byte, and the scales of its blocks.
 
     The number of largest size in a block gets the code of -8, so that all 16 codes are used.
@@ -74,7 +74,7 @@ def packed_blocks(weight: np.ndarray, block_size: int = 32) -> tuple[np.ndarray,
 
     Examples
     --------
-    >>> codes, scales = packed_blocks(np.linspace(-4, 3.75, 32, dtype=np.float32)[:, None])
+    >>> codes, scales = packed_blocks(np.linspace(-4, 3.75, 32, dtype=np.float32)[:, None], 32)
     >>> codes.shape, scales.tolist()
     ((1, 1, 16), [[0.5]])
     >>> first, last = codes[0, 0, 0], codes[0, 0, -1]

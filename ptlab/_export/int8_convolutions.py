@@ -67,9 +67,8 @@ def _product(graph: Any, conv: Any, weights: dict[str, Any]) -> list[Any]:
         return name
 
     def add(operator: str, inputs: list[str], *names: str, **options: Any) -> str:
-        made = [f"{weight}_{name}" for name in names or [operator]]
-        name = f"{conv.name}/{made[0].rpartition('_')[2]}"
-        nodes.append(helper.make_node(operator, inputs, made, name, **options))
+        made = [f"{weight}_{name}" for name in names]
+        nodes.append(helper.make_node(operator, inputs, made, f"{conv.name}/{names[0]}", **options))
         return made[0]
 
     by_time = add("Transpose", [sound], "turned", perm=[0, 2, 1])

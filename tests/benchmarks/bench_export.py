@@ -30,7 +30,7 @@ from bench_batch import save_xlsr_53
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "data" / "results" / "export.json"
 STUDENT_MARGIN = 0.01  # WER that may be lost for a file of an eighth
-SECTIONS = ("mini", "full", "student")
+SECTIONS = ("mini", "full")
 
 
 def forms(model: str | Path, folder: Path, *, bfloat16: bool, static: bool) -> dict[str, Any]:
@@ -108,14 +108,13 @@ def measure(section: str, folder: Path, given: argparse.Namespace) -> dict[str, 
     from ptlab.runtimes import MARGIN, compare_runtimes, measure_costs
 
     bfloat16 = bool({"avx512_bf16", "amx_bf16", "bf16"} & set(this_machine().flags))
-    model: str | Path = "mini"
-    if section == "student":
-        model = given.student
-        models = smaller_forms(model, folder)
-    else:
-        if section == "full":
-            model = save_xlsr_53(folder / "xlsr-53", tiny=given.quick)
-        models = forms(model, folder, bfloat16=bfloat16, static=section == "mini")
+    model = given.student or "mini"
+    if section == "full":
+        model = save_xlsr_53(folder / "xlsr-53", tiny=given.quick)
+    models = (
+        smaller_forms(model, folder) if section == "student"
+        else forms(model, folder, bfloat16=bfloat16, static=section == "mini")
+    )  # fmt: skip
     options = {"lengths_s": given.lengths, "threads": given.threads, "rounds": given.rounds}
     found: dict[str, Any] = {}
     if section != "full":
@@ -165,7 +164,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=SECTIONS[:2], default=SECTIONS[:2])
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS)
     parser.add_argument("--student", type=Path, help="a model folder; only it is measured then")
     parser.add_argument("--lengths", nargs="+", type=float, default=[2, 5, 15, 30])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
