@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,7 @@ def quantize_to_fit(
     top. So its inner names are short, matrices and convolutions are int8 (the first and the
     positional one store their weights so), and as many parts as it takes, those that suffer least
     by `ptlab.sensitivity`, get int4. If all of them are not enough, more weights share a scale: 64,
-    then 128. For mini this takes a minute or two.
+    128, then 256. For mini this takes a minute.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def quantize_to_fit(
     Raises
     ------
     ModelError
-        If it does not fit even with all matrices in int4, 128 weights to a scale.
+        If it does not fit even with all matrices in int4, 256 weights to a scale.
     DataError
         As `ptlab.sensitivity`.
 
@@ -80,12 +81,7 @@ def quantize_to_fit(
     with tempfile.TemporaryDirectory() as folder, new_folder(path, overwrite) as target:
         made = _mixed(source, Path(folder, "int8"), [])
         if made.size_bytes > limit:
-            groups = _least_sensitive(source, clips)
-            steps = [(groups[:count], 32) for count in range(1, len(groups) + 1)]
-            for number, (in_int4, size) in enumerate([*steps, (groups, 64), (groups, 128)]):
-                made = _mixed(source, Path(folder, str(number)), in_int4, size)
-                if made.size_bytes <= limit:
-                    break
+            made = _smallest_step(source, Path(folder), _least_sensitive(source, clips), limit)
         if made.size_bytes > limit:
             raise ModelError(
                 f"The smallest file has {made.size_bytes / 1e6:.2f} MB, more than {share:g} of "
@@ -94,6 +90,24 @@ def quantize_to_fit(
         shutil.copytree(made.folder, target, dirs_exist_ok=True)
         difference = check_parity(whole, made.load(device="cpu"))
     return replace(made, folder=Path(path).expanduser(), difference=difference)
+
+
+def _smallest_step(
+    source: str | os.PathLike[str], folder: Path, groups: list[str], limit: float
+) -> Export:
+    """The first of ever smaller files that is within a limit, or the smallest of all."""
+    steps = [(groups[:count], 32) for count in range(1, len(groups) + 1)]
+    steps += [(groups, block_size) for block_size in (64, 128, 256)]
+    made: dict[int, Export] = {}
+
+    def fits(number: int) -> bool:
+        made[number] = _mixed(source, folder / str(number), *steps[number])
+        return made[number].size_bytes <= limit
+
+    first = bisect_left(range(len(groups)), True, key=fits)
+    if first < len(groups) or any(map(fits, range(first, len(steps)))):
+        return next(export for _, export in sorted(made.items()) if export.size_bytes <= limit)
+    return min(made.values(), key=lambda export: export.size_bytes)
 
 
 def _least_sensitive(source: str | os.PathLike[str], clips: Corpus | None) -> list[str]:
@@ -119,13 +133,14 @@ def _mixed(
 
 
 def write_short(file: Path) -> None:
-    """Give the inner tensors of a graph names of a few letters: they are 0.25 MB of mini's file."""
+    """Give what is inside a graph names of a few letters: long ones are 0.3 MB of mini's file."""
     import onnx
 
     graph = onnx.load(file)
-    outside = (*graph.graph.input, *graph.graph.output, *graph.graph.initializer)
-    known = {x.name for x in outside} | {""}
+    known = {x.name for x in (*graph.graph.input, *graph.graph.output)} | {""}
     short: dict[str, str] = {}
+    for weight in graph.graph.initializer:
+        weight.name = short.setdefault(weight.name, f"t{len(short):x}")
     for node in graph.graph.node:
         node.name = ""
         for names in (node.input, node.output):

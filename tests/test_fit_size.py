@@ -61,16 +61,18 @@ def test_where_int4_is_not_enough_more_weights_share_a_scale(tmp_path, monkeypat
     whole = export_onnx("mini", tmp_path / "whole")
     groups = list(weight_groups(whole, ["MatMul"]))
     monkeypatch.setattr(fit_size, "_least_sensitive", lambda *_: groups)
-    finest, middle = (
-        fit_size._mixed(whole, tmp_path / str(size), groups, size).size_bytes for size in (32, 64)
-    )
-    share = (finest - 1) / whole.size_bytes
-    made = quantize_to_fit(whole, tmp_path / "fits", share)
-    assert made.size_bytes == middle < finest
-    assert made.precision == f"int4{STORED}"
-    sizes = {a.i for node in onnx.load(made.folder / "model.onnx").graph.node
-             for a in node.attribute if a.name == "block_size"}  # fmt: skip
-    assert sizes == {64}
+    sizes = {
+        block: fit_size._mixed(whole, tmp_path / str(block), groups, block).size_bytes
+        for block in (32, 64, 128, 256)
+    }
+    assert list(sizes.values()) == sorted(sizes.values(), reverse=True)
+    for before, block in ((32, 64), (128, 256)):
+        share = (sizes[before] - 1) / whole.size_bytes
+        made = quantize_to_fit(whole, tmp_path / f"fits{block}", share)
+        assert made.size_bytes == sizes[block] and made.precision == f"int4{STORED}"
+        used = {a.i for node in onnx.load(made.folder / "model.onnx").graph.node
+                for a in node.attribute if a.name == "block_size"}  # fmt: skip
+        assert used == {block}
 
 
 def test_short_names_change_nothing_that_is_computed(tiny_export, speechlike, tmp_path):
