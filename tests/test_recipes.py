@@ -42,7 +42,16 @@ KEPT_FREE = set(voices.DEV) | set(voices.TEST)
 
 
 @pytest.mark.parametrize(
-    "name", ["drop_layers", "make_domain", "make_espeak", "phonemes", "sentences", "voices"]
+    "name",
+    [
+        "make_domain",
+        "make_espeak",
+        "phonemes",
+        "prune_neurons",
+        "sentences",
+        "train_mini",
+        "voices",
+    ],
 )
 def test_examples_in_the_recipes(name: str) -> None:
     found = doctest.testmod(importlib.import_module(name))
@@ -106,7 +115,6 @@ def both_logits(model, waveforms, samples):
 
 
 def test_fast_forward_is_the_model(network) -> None:
-    torch = pytest.importorskip("torch")
     waveforms = torch.randn(2, 9_000, generator=torch.Generator().manual_seed(1))
     theirs, ours, inner, _ = both_logits(network, waveforms, torch.tensor([9_000, 9_000]))
     assert theirs.std() > 0.05  # there is something to agree on
@@ -117,7 +125,6 @@ def test_fast_forward_is_the_model(network) -> None:
 
 
 def test_fast_forward_of_a_padded_batch_is_the_model(network) -> None:
-    torch = pytest.importorskip("torch")
     samples = torch.tensor([9_000, 4_321, 6_000])
     waveforms = torch.randn(3, 9_000, generator=torch.Generator().manual_seed(2))
     waveforms[torch.arange(9_000) >= samples[:, None]] = 0.0
@@ -127,7 +134,6 @@ def test_fast_forward_of_a_padded_batch_is_the_model(network) -> None:
 
 
 def test_fast_forward_learns_what_the_model_learns(network) -> None:
-    torch = pytest.importorskip("torch")
     from fast_wav2vec2 import FastForward
 
     waveforms = torch.randn(1, 6_000, generator=torch.Generator().manual_seed(3))
@@ -147,7 +153,6 @@ def test_fast_forward_learns_what_the_model_learns(network) -> None:
 
 
 def test_dropped_channels_are_dropped_for_a_whole_clip(network) -> None:
-    torch = pytest.importorskip("torch")
     from fast_wav2vec2 import FastForward, drop_channels
 
     torch.manual_seed(0)
@@ -160,7 +165,6 @@ def test_dropped_channels_are_dropped_for_a_whole_clip(network) -> None:
 
 
 def test_views_of_a_clip_are_the_clip_behind_other_masks(network) -> None:
-    torch = pytest.importorskip("torch")
     from fast_wav2vec2 import FastForward
 
     torch.manual_seed(1)
@@ -175,7 +179,6 @@ def test_views_of_a_clip_are_the_clip_behind_other_masks(network) -> None:
 
 
 def test_disagreement_is_the_divergence_both_ways_over_valid_frames() -> None:
-    torch = pytest.importorskip("torch")
     torch.manual_seed(2)
     log_probs, lengths = torch.randn(2, 5, 4).log_softmax(-1), torch.tensor([3, 3])
     p, q = log_probs[0, :3].double(), log_probs[1, :3].double()
@@ -187,7 +190,6 @@ def test_disagreement_is_the_divergence_both_ways_over_valid_frames() -> None:
 
 def test_a_teacher_hears_all_of_every_clip_and_learns_nothing(network) -> None:
     """A model that is its own teacher has nothing to learn, but for what masks hide from it."""
-    from drop_layers import keep_layers
     from fast_wav2vec2 import FastForward
 
     torch.manual_seed(3)
@@ -206,7 +208,8 @@ def test_a_teacher_hears_all_of_every_clip_and_learns_nothing(network) -> None:
     bare = torch.zeros(2, 18, dtype=torch.bool)
     hidden = bare.clone()
     hidden[0, 4:9] = True
-    smaller = keep_layers(copy.deepcopy(network), [0, 2])
+    smaller = copy.deepcopy(network)
+    del smaller.wav2vec2.encoder.layers[1]
     assert taught(network, bare).item() == pytest.approx(0, abs=1e-6)
     assert taught(network, hidden).item() > 1e-4
     assert taught(smaller, bare).item() > 1e-4
@@ -218,9 +221,57 @@ def test_a_teacher_hears_all_of_every_clip_and_learns_nothing(network) -> None:
     assert smaller.lm_head.weight.grad.abs().sum() > 0
 
 
+def test_of_neurons_that_say_the_same_one_is_enough(network) -> None:
+    """Each neuron twice: half of them can go, and the other half says it all."""
+    from prune_neurons import prune
+
+    torch.manual_seed(4)
+    waves = list(torch.randn(3, 8_000))
+    double = copy.deepcopy(network)
+    with torch.no_grad():
+        for layer in double.wav2vec2.encoder.layers:
+            inner, outer = layer.feed_forward.intermediate_dense, layer.feed_forward.output_dense
+            half = inner.out_features // 2
+            inner.weight.normal_(0, 0.5)
+            outer.weight.normal_(0, 0.5)
+            inner.weight[half:], inner.bias[half:] = inner.weight[:half], inner.bias[:half]
+        before = double(waves[0][None]).logits
+        smaller = prune(double, waves, half)
+        after = smaller(waves[0][None]).logits
+        worse = prune(copy.deepcopy(smaller), waves, half // 2)(waves[0][None]).logits
+    assert smaller.config.intermediate_size == half
+    torch.testing.assert_close(after, before, rtol=0, atol=0.01)
+    assert (worse - before).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("width, block", [(96, 32), (70, 64), (40, 256)])
+def test_training_rounds_to_four_bits_as_the_export_does(width: int, block: int) -> None:
+    from ptlab._export.int4 import packed_blocks
+
+    matrix = torch.randn(8, width, generator=torch.Generator().manual_seed(block))
+    matrix[3] = 0
+    codes, scales = packed_blocks(matrix.numpy().T, block)
+    numbers = np.stack([codes & 15, codes >> 4], -1).reshape(*scales.shape, block).astype(float) - 8
+    stored = (numbers * scales[..., None]).reshape(8, -1)[:, :width]
+    assert np.abs(train_mini.four_bits(matrix, block).numpy() - stored).max() < 1e-6
+
+
+def test_what_learns_in_four_bits_stays_whole(network) -> None:
+    model = copy.deepcopy(network)
+    before = copy.deepcopy(model.state_dict())
+    with train_mini.rounded(model, 32):
+        product = model.wav2vec2.encoder.layers[0].attention.q_proj.weight
+        assert len(product[0].unique()) <= 16 < len(before["lm_head.weight"].unique())
+        model(torch.randn(1, 8_000)).logits.square().sum().backward()
+    after = model.state_dict()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+    assert product.grad.abs().sum() > 0
+    with train_mini.rounded(model, 0):
+        assert torch.equal(product, before["wav2vec2.encoder.layers.0.attention.q_proj.weight"])
+
+
 @pytest.mark.parametrize("kernel, stride", [(10, 5), (3, 2), (2, 2)])  # all that wav2vec2 has
 def test_convolution_by_matrix_products(kernel: int, stride: int) -> None:
-    torch = pytest.importorskip("torch")
     from fast_wav2vec2 import conv_by_matmul
 
     generator = torch.Generator().manual_seed(kernel)
@@ -340,7 +391,6 @@ def test_labels_of_odd_texts() -> None:
 
 @pytest.mark.parametrize("samples", [0, 399, 400, 719, 720, 16_000, 100_001])
 def test_frames_are_those_of_the_model(samples: int, network) -> None:
-    torch = pytest.importorskip("torch")
     theirs = int(network._get_feat_extract_output_lengths(torch.tensor([samples]))[0])
     assert speech.frames_of(samples) == max(0, theirs)
 

@@ -4,12 +4,12 @@
                                                             12 GB of memory
     python tests/benchmarks/bench_export.py --only mini     every test clip, by every form of mini
     python tests/benchmarks/bench_export.py --only full     XLSR-53 at full size, random weights
-    python tests/benchmarks/bench_export.py --student FOLDER    mini with fewer layers, beside mini
+    python tests/benchmarks/bench_export.py --student FOLDER    mini with fewer neurons, beside mini
     python tests/benchmarks/bench_export.py --quick         a small network: only whether it works
 
 Results go to data/results/export.json, a part at a time. At full size the weights are random, which
 changes no cost, so that only costs are measured there: size, loading, memory, speed. The student
-is what ``drop_layers.py``, ``train_mini.py --teacher`` and ``ship_mini.py`` of data/recipes made.
+is what ``prune_neurons.py``, ``train_mini.py --teacher`` and ``ship_mini.py`` of data/recipes made.
 """
 
 from __future__ import annotations

@@ -1,0 +1,120 @@
+"""A smaller start from a trained model: the neurons of the feed-forward blocks go that are missed
+least.
+
+    python data/recipes/prune_neurons.py ptlab/assets/mini --neurons 640 --data data --out SMALL
+    python data/recipes/train_mini.py SPEECH_FOLDER... --init SMALL --teacher ptlab/assets/mini ...
+
+Block after block, one neuron after the other is left out: the one whose loss the others can make
+good best, by new output weights that come as close to the block's old sums as least squares do
+(the optimal brain surgeon of Hassibi & Stork 1992, for whole neurons). ``train_mini.py`` brings
+back what is lost even so, with the whole model as its teacher.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from train_mini import evaluate, held_out
+from transformers import Wav2Vec2ForCTC
+
+from ptlab import load_corpus, normalize
+
+RIDGE = 1e-4  # of the mean of the products' diagonal: keeps their inverse well behaved
+
+
+def missed_least(products: Tensor, weights: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
+    """Neurons to keep, and their new output weights.
+
+    Parameters
+    ----------
+    products : Tensor (neurons + 1, neurons + 1)
+        Of what the neurons say, summed over frames; the last one always says 1 and always stays.
+    weights : Tensor (neurons + 1, outputs)
+        Of the block's output, the bias last.
+    wanted : int
+        How many to keep beside the last.
+
+    Returns
+    -------
+    kept : Tensor (wanted,), in their old order
+    weights : Tensor (wanted + 1, outputs)
+
+    Examples
+    --------
+    Two neurons that say the same: one goes, the other speaks for both.
+
+    >>> said = torch.tensor([[1.0, 1, 0, 1], [2, 2, 1, 1], [3, 3, 0, 1], [1, 1, 5, 1]]).double()
+    >>> weights = torch.tensor([[1.0], [2.0], [1.0], [0.5]]).double()
+    >>> kept, new = missed_least(said.T @ said, weights, 2)
+    >>> 2 in kept.tolist(), torch.allclose(said[:, [*kept, 3]] @ new, said @ weights, atol=1e-2)
+    (True, True)
+    """
+    ridge = RIDGE * products.diagonal().mean() * torch.eye(len(products), dtype=products.dtype)
+    inverse, weights = torch.linalg.inv(products + ridge), weights.clone()
+    here = torch.ones(len(weights), dtype=torch.bool)
+    for _ in range(len(weights) - 1 - wanted):
+        costs = weights.square().sum(1) / inverse.diagonal()
+        costs[~here] = torch.inf
+        gone = int(costs[:-1].argmin())
+        column = inverse[:, gone] / inverse[gone, gone]
+        weights -= torch.outer(column, weights[gone])
+        inverse -= torch.outer(column, inverse[gone].clone())
+        here[gone] = False
+        inverse[gone, gone] = 1.0  # is not looked at again
+    return torch.nonzero(here[:-1]).flatten(), weights[here]
+
+
+def prune(model: Wav2Vec2ForCTC, waves: list[Tensor], neurons: int) -> Wav2Vec2ForCTC:
+    """The model itself, with so many neurons in each feed-forward block."""
+    for number, layer in enumerate(model.wav2vec2.encoder.layers):
+        block = layer.feed_forward
+        inner, outer = block.intermediate_dense, block.output_dense
+        size = inner.out_features + 1
+        products = torch.zeros(size, size, dtype=torch.double)
+
+        def add(_: nn.Module, given: tuple[Tensor], products: Tensor = products) -> None:
+            said = given[0].flatten(0, 1).double()
+            said = torch.cat([said, said.new_ones(len(said), 1)], dim=1)
+            products += said.T @ said
+
+        hook = outer.register_forward_pre_hook(add)
+        with torch.inference_mode():
+            for wave in waves:
+                model(wave[None])
+        hook.remove()
+        old = torch.cat([outer.weight.T, outer.bias[None]]).detach().double()
+        kept, new = missed_least(products, old, neurons)
+        smaller = nn.Linear(inner.in_features, neurons), nn.Linear(neurons, outer.out_features)
+        with torch.no_grad():
+            smaller[0].weight.copy_(inner.weight[kept])
+            smaller[0].bias.copy_(inner.bias[kept])
+            smaller[1].weight.copy_(new[:-1].T)
+            smaller[1].bias.copy_(new[-1])
+        block.intermediate_dense, block.output_dense = smaller
+        print(f"layer {number}: {neurons} of {size - 1} neurons", flush=True)
+    model.config.intermediate_size = neurons
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--neurons", type=int, required=True, help="how many a block keeps")
+    parser.add_argument("--data", type=Path, required=True, help="the corpus folder")
+    parser.add_argument("--clips", type=int, default=200, help="of the train split, to listen to")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    model = Wav2Vec2ForCTC.from_pretrained(args.model, dtype=torch.float32).eval()
+    corpus, rows = load_corpus("train", args.data), held_out(args.data, [], count=80)
+    chosen = range(0, len(corpus), max(1, len(corpus) // args.clips))
+    waves = [torch.from_numpy(normalize(corpus.audio(i).waveform)) for i in chosen]
+    print(evaluate(model, rows))
+    print(evaluate(prune(model, waves, args.neurons), rows))
+    model.save_pretrained(args.out)
+
+
+if __name__ == "__main__":
+    main()
