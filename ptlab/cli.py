@@ -136,7 +136,7 @@ def _add_export(commands: Any) -> None:
     add = commands.add_parser("export", help="write a model as ONNX, which runs without torch")
     add.add_argument("model", metavar="MODEL", help="name, folder or Hub id")
     add.add_argument("out", metavar="OUT", type=Path, help="the folder to make")
-    add.add_argument("--int8", action="store_true", help="with matrices in 8 bits: smaller, faster")
+    add.add_argument("--int8", action="store_true", help="in 8 bits: smaller, faster")
     add.add_argument("--overwrite", action="store_true", help="replace an exported model there")
     add.set_defaults(run=_export)
 
@@ -237,7 +237,8 @@ def _export(arguments: argparse.Namespace) -> int:
         return 0
     with TemporaryDirectory() as folder:
         whole = export_onnx(model, Path(folder, "float32"))
-        print(quantize(whole, out, overwrite=overwrite))
+        products = quantize(whole, Path(folder, "products"))
+        print(quantize(products, out, "int8_convolutions", overwrite=overwrite))
     return 0
 
 

@@ -119,7 +119,7 @@ def test_the_command_runs_on_it(made, torch_model, clips, capsys):
 
 
 def test_the_command_writes_what_the_package_writes(tiny_folder, tmp_path, capsys):
-    for options, precision in ([], "float32"), (["--int8"], "int8_dynamic"):
+    for options, precision in ([], "float32"), (["--int8"], "int8_dynamic+int8_convolutions"):
         out = tmp_path / precision
         assert cli.main(["export", str(tiny_folder), str(out), *options]) == 0
         assert capsys.readouterr().out.startswith(f"{precision}: {precision}, ")
