@@ -41,8 +41,9 @@ def quantize_to_fit(
     A file in eight bits is larger than a quarter of its float32: scales, biases and norms come on
     top. So its inner names are short, matrices and convolutions are int8 (the first and the
     positional one store their weights so), and as many parts as it takes, those that suffer least
-    by `ptlab.sensitivity`, get int4. If all of them are not enough, more weights share a scale: 64,
-    128, then 256. For mini this takes a minute.
+    by `ptlab.sensitivity`, get int4, with weights that make up for each other's rounding (GPTQ). If
+    all of them are not enough, more weights share a scale: 64, 128, then 256. For mini this takes a
+    minute.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ def quantize_to_fit(
     share : float
         Of the size of the source's graph.
     clips : Corpus, optional
-        To find what suffers least, as in `ptlab.sensitivity`.
+        To find what suffers least, as in `ptlab.sensitivity`, and to calibrate.
     overwrite : bool
         As in `ptlab.export_onnx`.
 
@@ -81,33 +82,35 @@ def quantize_to_fit(
     with tempfile.TemporaryDirectory() as folder, new_folder(path, overwrite) as target:
         made = _mixed(source, Path(folder, "int8"), [])
         if made.size_bytes > limit:
-            made = _smallest_step(source, Path(folder), _least_sensitive(source, clips), limit)
-        if made.size_bytes > limit:
-            raise ModelError(
-                f"The smallest file has {made.size_bytes / 1e6:.2f} MB, more than {share:g} of "
-                f"{whole.size_bytes / 1e6:.2f} MB. Give a larger share."
-            )
+            groups = _least_sensitive(source, clips)
+            in_int4, block_size = _largest_that_fits(source, Path(folder), groups, limit)
+            made = _mixed(source, Path(folder, "fits"), in_int4, block_size, "int4_gptq", clips)
         shutil.copytree(made.folder, target, dirs_exist_ok=True)
         difference = check_parity(whole, made.load(device="cpu"))
     return replace(made, folder=Path(path).expanduser(), difference=difference)
 
 
-def _smallest_step(
+def _largest_that_fits(
     source: str | os.PathLike[str], folder: Path, groups: list[str], limit: float
-) -> Export:
-    """The first of ever smaller files that is within a limit, or the smallest of all."""
+) -> tuple[list[str], int]:
+    """Groups to put in int4, and how many of their weights share a scale."""
     steps = [(groups[:count], 32) for count in range(1, len(groups) + 1)]
     steps += [(groups, block_size) for block_size in (64, 128, 256)]
-    made: dict[int, Export] = {}
+    sizes: dict[int, int] = {}
 
     def fits(number: int) -> bool:
-        made[number] = _mixed(source, folder / str(number), *steps[number])
-        return made[number].size_bytes <= limit
+        sizes[number] = _mixed(source, folder / str(number), *steps[number]).size_bytes
+        return sizes[number] <= limit
 
     first = bisect_left(range(len(groups)), True, key=fits)
-    if first < len(groups) or any(map(fits, range(first, len(steps)))):
-        return next(export for _, export in sorted(made.items()) if export.size_bytes <= limit)
-    return min(made.values(), key=lambda export: export.size_bytes)
+    if first == len(groups):
+        first = next(filter(fits, range(first, len(steps))), first)
+    if sizes[first] > limit:
+        raise ModelError(
+            f"The smallest file would have {min(sizes.values()) / 1e6:.2f} MB, and "
+            f"{limit / 1e6:.2f} were asked for. Give a larger share."
+        )
+    return steps[first]
 
 
 def _least_sensitive(source: str | os.PathLike[str], clips: Corpus | None) -> list[str]:
@@ -117,14 +120,19 @@ def _least_sensitive(source: str | os.PathLike[str], clips: Corpus | None) -> li
 
 
 def _mixed(
-    source: str | os.PathLike[str], folder: Path, in_int4: Sequence[str], block_size: int = 32
+    source: str | os.PathLike[str],
+    folder: Path,
+    in_int4: Sequence[str],
+    block_size: int = 32,
+    method: str = "int4",
+    clips: Corpus | None = None,
 ) -> Export:
     """Matrices and convolutions in int8, matrices of some groups in int4, short names."""
     made: str | os.PathLike[str] | Export = source
     if set(weight_groups(source, ["MatMul"])) - set(in_int4):
         made = quantize(source, folder / "int8", exclude=in_int4)
     if in_int4:
-        made = quantize(made, folder / "int4", "int4", block_size=block_size)
+        made = quantize(made, folder / "int4", method, calibration=clips, block_size=block_size)
     made = quantize(made, folder / "convolutions", "int8_convolutions")
     made = quantize(made, folder / "all", "int8_weights")
     file = made.folder / GRAPH

@@ -52,8 +52,10 @@ __all__ = ["quantize", "weight_groups"]
 
 METHODS = (
     "float16", "bfloat16", "int8_dynamic", "int8_static", "int8_convolutions", "int8_weights",
-    "int4",
+    "int4", "int4_gptq",
 )  # fmt: skip
+CALIBRATED = ("int8_static", "int4_gptq")
+FOUR_BITS = ("int4", "int4_gptq")
 MULTIPLIED = ("int8_dynamic", "int8_static")  # made from float32 alone, by ONNX Runtime's tools
 RANGE_OF_A_BATCH = ("int8_dynamic", "int8_convolutions")
 CALIBRATION_CLIPS = 32
@@ -82,27 +84,29 @@ def quantize(
     path : path
         The folder to make.
     method : {"int8_dynamic", "int8_static", "int8_convolutions", "int8_weights", "int4", \
-"float16", "bfloat16"}
+"int4_gptq", "float16", "bfloat16"}
         The range of the activations is found anew for every input (dynamic), or on calibration
         clips once (static). The dynamic one is of all clips of a batch together, so that such
         models are run clip by clip: texts do not depend on what else is in a batch.
         int8_convolutions does the same, as matrix products, with the convolutions that follow the
         first; for what int8_dynamic has made it is a second step. int8_weights rounds the weights
         of both operators alone, and widens them when they are used; int4 those of matrix products,
-        a block of them to a scale. float16 is finer, bfloat16 has the range of float32.
+        a block of them to a scale. int4_gptq makes the same file with better weights: each makes up
+        for what the rounding of others has done to calibration clips. float16 is finer, bfloat16
+        has the range of float32.
     operators : sequence of {"MatMul", "Conv"}
         What int8 multiplies; methods that only store take the weights of both.
     exclude : sequence of str
         Groups of weights that stay as they are; `weight_groups` names them.
     calibration : Corpus, or sequence of sounds, optional
-        For int8_static: what `ptlab.load_audio` reads, never the test split. By default 32 clips
-        of the corpus's dev split.
+        For int8_static and int4_gptq: what `ptlab.load_audio` reads, never the test split. By
+        default 32 clips of the corpus's dev split.
     per_channel : bool
         One scale for each output of a matrix, not one for all of it.
     reduce_range : bool
         7 bits instead of 8, for CPUs without VNNI, whose 16-bit sums may overflow.
     block_size : {32, 16, 64, 128, 256}
-        For int4: how many weights share a scale. A larger one makes a smaller and coarser file.
+        For four bits: how many weights share a scale. A larger one makes a smaller and coarser file.
     overwrite : bool
         As in `ptlab.export_onnx`.
 
@@ -122,7 +126,7 @@ def quantize(
     --------
     >>> quantize("nowhere", "somewhere", "int3")
     Traceback (most recent call last):
-    ptlab.errors.ModelError: method='int3'; choose one of float16, bfloat16, int8_dynamic, int8_static, int8_convolutions, int8_weights, int4.
+    ptlab.errors.ModelError: method='int3'; choose one of float16, bfloat16, int8_dynamic, int8_static, int8_convolutions, int8_weights, int4, int4_gptq.
     """  # noqa: E501
     require_onnx()
     _check_options(method, operators, calibration, block_size)
@@ -142,8 +146,9 @@ def quantize(
             "nodes_to_quantize": [node.name for node in nodes],
         }
         graph = _int8(graph, model, method, calibration, options)
-    elif method == "int4":
-        put_int4(graph, nodes, weights_of(graph), block_size)
+    elif method in FOUR_BITS:
+        clips = list(_calibration(model, calibration)) if method in CALIBRATED else []
+        put_int4(graph, nodes, block_size, clips)
     elif method == "int8_convolutions":
         put_int8_convolutions(graph, nodes)
     elif method == "int8_weights":
@@ -152,7 +157,8 @@ def quantize(
         store_in_half(graph, nodes, method)
     del graph.graph.value_info[:]  # shapes of inner tensors: 0.1 MB that ONNX Runtime finds itself
     kept = model.precision
-    precision = method if kept == "float32" else f"{kept}+{method}"
+    bits = "int4" if method in FOUR_BITS else method
+    precision = bits if kept == "float32" else f"{kept}+{bits}"
     facts = model.facts | {"precision": precision}
     if method in RANGE_OF_A_BATCH:  # one range for a whole batch: clips would change each other
         facts["pads_exactly"] = False
@@ -166,7 +172,7 @@ def quantize(
 
 def operators_of(method: str, operators: Sequence[str]) -> Sequence[str]:
     """The operators whose weights a method makes smaller, of those that int8 is asked for."""
-    if method == "int4":
+    if method in FOUR_BITS:
         return ["MatMul"]  # the one that ONNX Runtime multiplies in four bits
     if method == "int8_convolutions":
         return ["Conv"]
@@ -213,8 +219,10 @@ def _check_options(
         raise ModelError(f"method={method!r}; choose one of {', '.join(METHODS)}.")
     if isinstance(operators, str) or not operators or set(operators) - set(OPERATORS):
         raise ModelError(f"operators={operators!r}; choose from {', '.join(OPERATORS)}, in a list.")
-    if calibration is not None and method != "int8_static":
-        raise ModelError(f"Calibration clips are for int8_static; {method} takes none.")
+    if calibration is not None and method not in CALIBRATED:
+        raise ModelError(
+            f"Calibration clips are for {' and '.join(CALIBRATED)}; {method} takes none."
+        )
     if block_size not in BLOCK_SIZES:
         raise ModelError(
             f"block_size={block_size}; choose one of {', '.join(map(str, BLOCK_SIZES))}."
