@@ -82,12 +82,13 @@ def smaller_forms(student: Path, folder: Path) -> dict[str, Any]:
     """mini and its student, as they are and as small as four bits make them."""
     from ptlab.export import export_onnx
     from ptlab.fit_size import quantize_to_fit
-    from ptlab.quantize import quantize, weight_groups
+    from ptlab.models import load_model
+    from ptlab.quantize import quantize
 
     whole = export_onnx("mini", folder / "mini")
     fewer = export_onnx(student, folder / "student")
     eighth = whole.size_bytes / 8 / fewer.size_bytes
-    small = quantize(whole, folder / "4 bits", "int4", block_size=64)
+    small = quantize(whole, folder / "4 bits", "int4_gptq", block_size=256)
     made = {
         "mini": whole,
         "mini, a quarter": quantize_to_fit(whole, folder / "quarter", 0.25),
@@ -95,8 +96,8 @@ def smaller_forms(student: Path, folder: Path) -> dict[str, Any]:
         "student": fewer,
         "student, an eighth of mini": quantize_to_fit(fewer, folder / "eighth", eighth),
     }
-    layers = sum(name.startswith("layers.") for name in weight_groups(fewer))
-    print(f"the student has {layers} layers", *made.values(), sep="\n", flush=True)
+    neurons = load_model(student, device="cpu").model.config.intermediate_size
+    print(f"the student has {neurons} neurons a block", *made.values(), sep="\n", flush=True)
     return {name: str(export.folder) for name, export in made.items()}
 
 
