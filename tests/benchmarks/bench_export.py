@@ -17,18 +17,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import tempfile
 import time
-from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from bench_batch import save_xlsr_53
+from results import FOLDER, about_here, write_results
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "data" / "results" / "export.json"
+RESULTS = FOLDER / "export.json"
 STUDENT_MARGIN = 0.01  # WER that may be lost for a file of an eighth
 SECTIONS = ("mini", "full")
 
@@ -129,36 +126,22 @@ def measure(section: str, folder: Path, given: argparse.Namespace) -> dict[str, 
     else:
         costs = measure_costs(models, **options)
     print(f"{costs if section == 'full' else compared}\n", flush=True)
-    return found | {
-        "parameters": load_model(model, device="cpu").num_parameters,
-        "models": costs.models.reset_index().to_dict("records"),
-        "speeds": costs.speeds.to_dict("records"),
-        "rounds": costs.rounds, "machine": asdict(costs.machine), "versions": versions(),
-    }  # fmt: skip
+    return (
+        found
+        | {
+            "parameters": load_model(model, device="cpu").num_parameters,
+            "models": costs.models.reset_index().to_dict("records"),
+            "speeds": costs.speeds.to_dict("records"),
+            "rounds": costs.rounds,
+        }
+        | about_here()
+    )
 
 
 def keep(path: Path, section: str, found: dict[str, Any]) -> None:
     """Put a part into the file of results."""
     parts = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(parts | {section: found}, indent=1, ensure_ascii=False)
-    path.write_text(text + "\n", "utf-8")
-
-
-def versions() -> dict[str, str]:
-    packages = ("torch", "transformers", "onnxruntime", "onnx", "numpy")
-    others = ("openvino", "torchao", "faster-whisper")  # where they are installed
-    return {"python": platform.python_version()} | {
-        p: version(p) for p in (*packages, *others) if p in packages or _installed(p)
-    }
-
-
-def _installed(package: str) -> bool:
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True
+    write_results(path, parts | {section: found})
 
 
 def options() -> argparse.Namespace:

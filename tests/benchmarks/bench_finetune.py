@@ -25,17 +25,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-from bench_export import versions
+from results import FOLDER, about_here, write_results
 
-from ptlab.machine import this_machine
-
-RESULTS = Path(__file__).resolve().parents[2] / "data" / "results" / "finetune.json"
+RESULTS = FOLDER / "finetune.json"
 RATE = 16_000
 XLSR_53 = {  # as in tests/test_full_size.py: 315 M parameters
     "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
@@ -194,9 +191,7 @@ def main() -> None:
                 flush=True,
             )
     if len(rows) == len(WAYS) and not arguments.quick:
-        about = {"machine": asdict(this_machine()), "versions": versions()}
-        text = json.dumps(about | {"ways": rows}, indent=1)
-        arguments.out.write_text(text + "\n", "utf-8")
+        write_results(arguments.out, about_here() | {"ways": rows})
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ Results go to data/results/full_size.json.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import tempfile
@@ -36,7 +35,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -46,10 +45,10 @@ from typing import Any
 import numpy as np
 import soundfile
 from bench_batch import save_xlsr_53
-from bench_export import versions
+from results import FOLDER, about_here, write_results
 from sounds import RATE, tape
 
-RESULTS = Path(__file__).resolve().parents[2] / "data" / "results" / "full_size.json"
+RESULTS = FOLDER / "full_size.json"
 LENGTHS_S = (2.0, 4.0, 6.0, 10.0)
 FLOATS = ("float32", "bfloat16")
 SMALL = "whisper small, random weights"
@@ -529,14 +528,11 @@ def main() -> None:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), given)
-    found |= {"machine": asdict(this_machine()), "threads": given.threads, "load_before": load,
-              "versions": versions()}  # fmt: skip
+    found |= about_here() | {"threads": given.threads, "load_before": load}
     print(f"{report(found)}\n{this_machine()}, {given.threads} threads; {given.rounds} rounds, "
           f"{time.perf_counter() - start:.0f} s in all")  # fmt: skip
     if not given.quick:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(found, indent=1, ensure_ascii=False)
-        given.out.write_text(text + "\n", "utf-8")
+        write_results(given.out, found)
 
 
 if __name__ == "__main__":
