@@ -244,32 +244,6 @@ def test_of_neurons_that_say_the_same_one_is_enough(network) -> None:
     assert (worse - before).abs().max() > 0.05
 
 
-@pytest.mark.parametrize("width, block", [(96, 32), (70, 64), (40, 256)])
-def test_training_rounds_to_four_bits_as_the_export_does(width: int, block: int) -> None:
-    from ptlab._export.int4 import packed_blocks
-
-    matrix = torch.randn(8, width, generator=torch.Generator().manual_seed(block))
-    matrix[3] = 0
-    codes, scales = packed_blocks(matrix.numpy().T, block)
-    numbers = np.stack([codes & 15, codes >> 4], -1).reshape(*scales.shape, block).astype(float) - 8
-    stored = (numbers * scales[..., None]).reshape(8, -1)[:, :width]
-    assert np.abs(train_mini.four_bits(matrix, block).numpy() - stored).max() < 1e-6
-
-
-def test_what_learns_in_four_bits_stays_whole(network) -> None:
-    model = copy.deepcopy(network)
-    before = copy.deepcopy(model.state_dict())
-    with train_mini.rounded(model, 32):
-        product = model.wav2vec2.encoder.layers[0].attention.q_proj.weight
-        assert len(product[0].unique()) <= 16 < len(before["lm_head.weight"].unique())
-        model(torch.randn(1, 8_000)).logits.square().sum().backward()
-    after = model.state_dict()
-    assert all(torch.equal(after[name], weight) for name, weight in before.items())
-    assert product.grad.abs().sum() > 0
-    with train_mini.rounded(model, 0):
-        assert torch.equal(product, before["wav2vec2.encoder.layers.0.attention.q_proj.weight"])
-
-
 @pytest.mark.parametrize("kernel, stride", [(10, 5), (3, 2), (2, 2)])  # all that wav2vec2 has
 def test_convolution_by_matrix_products(kernel: int, stride: int) -> None:
     from fast_wav2vec2 import conv_by_matmul

@@ -1,13 +1,18 @@
-"""A smaller start from a trained model: the neurons of the feed-forward blocks go that are missed
-least.
+"""A smaller start from a trained model: the feed-forward neurons go that are missed least.
 
-    python data/recipes/prune_neurons.py ptlab/assets/mini --neurons 640 --data data --out SMALL
+    python data/recipes/prune_neurons.py ptlab/assets/mini --neurons 768 --data data --out SMALL
     python data/recipes/train_mini.py SPEECH_FOLDER... --init SMALL --teacher ptlab/assets/mini ...
+    python data/recipes/ship_mini.py SMALL RUN/model... --out STUDENT
 
 Block after block, one neuron after the other is left out: the one whose loss the others can make
 good best, by new output weights that come as close to the block's old sums as least squares do
-(the optimal brain surgeon of Hassibi & Stork 1992, for whole neurons). ``train_mini.py`` brings
-back what is lost even so, with the whole model as its teacher.
+(the optimal brain surgeon of Hassibi & Stork 1992, for whole neurons). With 768 of 1,024 neurons
+the WER of ``mini`` on the dev split went from 25.7 to 27.0 %.
+
+Training with the whole model as teacher brought the small one nearer to it on voices of the train
+split only: after five runs of 13 to 82 minutes on one core the dev WER was 28.0 to 30.1 %. The mean
+of the start and two such runs is nearer on dev as well: the divergence per frame falls from 0.019
+to 0.014 (27.4 %), and so it bears four bits better.
 """
 
 from __future__ import annotations

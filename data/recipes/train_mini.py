@@ -14,9 +14,6 @@ The loss is CTC plus a frame-wise phone cross-entropy on an inner layer, which g
 the plateau of blanks; its head is thrown away. Weights that ship are an exponential average.
 With ``--teacher`` a model learns from a larger one as well, frame by frame: what it gives every
 character, where it hears all of the clip (``prune_neurons.py`` makes such a smaller model).
-With ``--four-bits`` it hears and speaks through matrices that are rounded as the int4 export will
-round them, so that it learns to live with that; what is updated and saved stays whole
-(BinaryConnect's way: Courbariaux et al. 2015, arXiv 1511.00363).
 """
 
 from __future__ import annotations
@@ -27,8 +24,7 @@ import ctypes
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -125,37 +121,6 @@ def split_parameters(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     return matrices, [p for _, p in named if id(p) not in chosen]
 
 
-def four_bits(weight: Tensor, block: int) -> Tensor:
-    """A matrix ``(out, in)`` as ``ptlab.quantize(..., "int4", block_size=block)`` will store it.
-
-    Examples
-    --------
-    >>> four_bits(torch.tensor([[-4.0, 3.6, 0.2, 0.3]]), 4)
-    tensor([[-4.0000,  3.5000,  0.0000,  0.5000]])
-    """
-    width = weight.shape[1]
-    blocks = F.pad(weight, (0, -width % block)).unflatten(1, (-1, block))
-    scales = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True)) / -8
-    scales = torch.where(scales == 0, 1, scales)
-    return (blocks.div(scales).round_().clamp_(-8, 7) * scales).flatten(1)[:, :width]
-
-
-@contextmanager
-def rounded(model: nn.Module, block: int) -> Iterator[None]:
-    """All matrices of a model in `four_bits`, for as long as this is open; 0: as they are."""
-    matrices = [m.weight for m in model.modules() if isinstance(m, nn.Linear)] if block else []
-    whole = [weight.detach().clone() for weight in matrices]
-    with torch.no_grad():
-        for weight in matrices:
-            weight.copy_(four_bits(weight, block))
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for weight, old in zip(matrices, whole, strict=True):
-                weight.copy_(old)
-
-
 def full_share(step: int, steps: int, rise: float, fall: float) -> float:
     """Of the full learning rate: rises over a share of the run, falls over its last share.
 
@@ -233,8 +198,10 @@ def disagreement(log_probs: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
 class Schedule:
     """Learning rate, phone weight, longest clip and augmentation by the share of time gone."""
 
-    def __init__(self, minutes: float, gone_s: float, curriculum: bool, strength: float):
-        self.total_s, self.start = minutes * 60, time.time() - gone_s
+    def __init__(
+        self, minutes: float, gone_s: float, curriculum: bool, strength: float, phones: float
+    ):
+        self.total_s, self.start, self.phones = minutes * 60, time.time() - gone_s, phones
         self.curriculum, self.strength = curriculum, strength
 
     @property
@@ -249,7 +216,7 @@ class Schedule:
         return min(1.0, (step + 1) / 150) * min(1.0, max(0.0, 1 - self.gone) / FALL)
 
     def phone_weight(self) -> float:
-        return max(0.4, 1 - self.gone) if self.curriculum else 0.4
+        return max(self.phones, 1 - self.gone) if self.curriculum else self.phones
 
     def limits(self) -> tuple[float, float]:
         """Longest example in seconds and strength of augmentation."""
@@ -326,7 +293,9 @@ def train(rank: int, args: argparse.Namespace) -> None:
             f"{len(clips)} + {len(more)} clips, {hours:.2f} h, {size:.2f} M parameters", flush=True
         )
     rng = np.random.default_rng(args.seed * 1000 + rank + state.get("step", 0))
-    schedule = Schedule(args.minutes, state.get("gone_s", 0.0), not args.init, args.strength)
+    schedule = Schedule(
+        args.minutes, state.get("gone_s", 0.0), not args.init, args.strength, args.phone_weight
+    )
     inner = round(INNER_LAYER / 8 * model.config.num_hidden_layers)
     forward = FastForward(model, inner, args.dropout)
     teacher = None
@@ -349,12 +318,11 @@ def train(rank: int, args: argparse.Namespace) -> None:
         batch = collate(examples)
         share = args.time_mask * schedule.limits()[1]
         mask = time_mask(batch[1].repeat(args.views), batch[3].shape[1], rng, share)
+        ctc, cross, apart, taught = losses(forward, phone_head, batch, mask, teacher)
         for p in everything:
             p.grad = None
-        with rounded(model, args.four_bits):
-            ctc, cross, apart, taught = losses(forward, phone_head, batch, mask, teacher)
-            regular = args.consistency * apart + args.teacher_weight * taught
-            (ctc + schedule.phone_weight() * cross + regular).backward()
+        regular = args.consistency * apart + args.teacher_weight * taught
+        (ctc + schedule.phone_weight() * cross + regular).backward()
         for p in everything:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         average_gradients(everything)
@@ -386,13 +354,13 @@ def train(rank: int, args: argparse.Namespace) -> None:
             saved = time.time()
             gone_s = schedule.gone * schedule.total_s
             save(checkpoint, both, average, muon, adam, step, gone_s, audio_s)
-            report(args, average, dev, step, audio_s)
+            report(args.out, average, dev, step, audio_s)
             window = time.time()
         if step % 400 == 0:
             refresh(clips, args)
     if rank == 0:
         save(checkpoint, both, average, muon, adam, step, schedule.total_s, audio_s)
-        report(args, average, dev, step, audio_s)
+        report(args.out, average, dev, step, audio_s)
     dist.destroy_process_group()
 
 
@@ -436,15 +404,12 @@ def save(path: Path, both, average, muon, adam, step: int, gone_s: float, audio_
     path.with_suffix(".tmp").replace(path)
 
 
-def report(
-    args: argparse.Namespace, average: nn.Module, dev: list, step: int, audio_s: float
-) -> None:
+def report(out: Path, average: nn.Module, dev: list, step: int, audio_s: float) -> None:
     """Write the averaged weights, and how they do on the dev clips."""
-    average.save_pretrained(args.out / "model")
-    with rounded(average, args.four_bits):
-        scores = evaluate(average, dev)
+    average.save_pretrained(out / "model")
+    scores = evaluate(average, dev)
     line = {"step": step, "audio_h": round(audio_s / 3600, 2), **scores}
-    with open(args.out / "log.jsonl", "a", encoding="utf-8") as f:
+    with open(out / "log.jsonl", "a", encoding="utf-8") as f:
         f.write(json.dumps(line) + "\n")
     print(line, flush=True)
 
@@ -479,7 +444,7 @@ def main() -> None:
     parser.add_argument("--consistency", type=float, default=0.2, help="weight of disagreement")
     parser.add_argument("--teacher", type=Path, help="the folder of a larger model")
     parser.add_argument("--teacher-weight", type=float, default=1.0, help="beside CTC's")
-    parser.add_argument("--four-bits", type=int, default=0, help="weights to a scale; 0: none")
+    parser.add_argument("--phone-weight", type=float, default=0.4, help="of their cross-entropy")
     parser.add_argument("--dropout", type=float, default=0.0, help="of whole channels")
     parser.add_argument("--frozen-convolutions", type=int, default=0, help="first layers kept")
     parser.add_argument("--save-every", type=float, default=480)

@@ -85,11 +85,15 @@ def smaller_forms(student: Path, folder: Path) -> dict[str, Any]:
     whole = export_onnx("mini", folder / "mini")
     fewer = export_onnx(student, folder / "student")
     eighth = whole.size_bytes / 8 / fewer.size_bytes
-    small = quantize(whole, folder / "4 bits", "int4_gptq", block_size=256)
     made = {
         "mini": whole,
         "mini, a quarter": quantize_to_fit(whole, folder / "quarter", 0.25),
-        "mini, all in 4 bits": quantize(small, folder / "all", "int8_weights"),
+    }
+    for name, method in (("nearest", "int4"), ("GPTQ", "int4_gptq")):
+        small = quantize(whole, folder / method, method, block_size=256)
+        stored = quantize(small, folder / name, "int8_weights")
+        made[f"mini, all in 4 bits, {name}"] = stored
+    made |= {
         "student": fewer,
         "student, an eighth of mini": quantize_to_fit(fewer, folder / "eighth", eighth),
     }
