@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ptlab._export.half_precision import store_in_half
+from ptlab._export.onnx_weights import weights_of
 from ptlab.data import Corpus
 from ptlab.errors import ModelError
 from ptlab.export import Export, check_parity, new_folder
@@ -26,6 +28,8 @@ from ptlab.quantize import quantize, weight_groups
 from ptlab.sensitivity import sensitivity
 
 __all__ = ["quantize_to_fit"]
+
+ADDING = ("Add", "Conv", "LayerNormalization")  # operators with biases or gains
 
 
 def quantize_to_fit(
@@ -39,11 +43,11 @@ def quantize_to_fit(
     """Write an int8 copy of an exported model of at most a share of its size.
 
     A file in eight bits is larger than a quarter of its float32: scales, biases and norms come on
-    top. So its inner names are short, matrices and convolutions are int8 (the first and the
-    positional one store their weights so), and as many parts as it takes, those that suffer least
-    by `ptlab.sensitivity`, get int4, with weights that make up for each other's rounding (GPTQ). If
-    all of them are not enough, more weights share a scale: 64, 128, then 256. For mini this takes a
-    minute.
+    top. So its inner names are short, biases and norms are float16, matrices and convolutions int8
+    (the first and the positional one store their weights so), and as many parts as it takes, those
+    that suffer least by `ptlab.sensitivity`, get int4, with weights that make up for each other's
+    rounding (GPTQ). If all of them are not enough, more weights share a scale: 64, 128, then 256.
+    For mini this takes a minute.
 
     Parameters
     ----------
@@ -127,7 +131,7 @@ def _mixed(
     method: str = "int4",
     clips: Corpus | None = None,
 ) -> Export:
-    """Matrices and convolutions in int8, matrices of some groups in int4, short names."""
+    """Matrices and convolutions in int8, matrices of some groups in int4, the rest small too."""
     made: str | os.PathLike[str] | Export = source
     if set(weight_groups(source, ["MatMul"])) - set(in_int4):
         made = quantize(source, folder / "int8", exclude=in_int4)
@@ -136,15 +140,22 @@ def _mixed(
     made = quantize(made, folder / "convolutions", "int8_convolutions")
     made = quantize(made, folder / "all", "int8_weights")
     file = made.folder / GRAPH
-    write_short(file)
+    write_small(file)
     return replace(made, size_bytes=file.stat().st_size)
 
 
-def write_short(file: Path) -> None:
-    """Give what is inside a graph names of a few letters: long ones are 0.3 MB of mini's file."""
+def write_small(file: Path) -> None:
+    """Give what is inside a graph names of a few letters, and biases and norms 16 bits.
+
+    Long names are 0.3 MB of mini's file, float32 for vectors 0.06 MB.
+    """
     import onnx
 
     graph = onnx.load(file)
+    vectors = {name for name, weight in weights_of(graph).items() if len(weight.dims) == 1}
+    nodes = (node for node in graph.graph.node if node.op_type in ADDING)
+    beside = [name for node in nodes for name in node.input if name in vectors]
+    store_in_half(graph, beside, "float16")
     known = {x.name for x in (*graph.graph.input, *graph.graph.output)} | {""}
     short: dict[str, str] = {}
     for weight in graph.graph.initializer:

@@ -154,7 +154,7 @@ def quantize(
     elif method == "int8_weights":
         store_in_int8(graph, nodes)
     else:
-        store_in_half(graph, nodes, method)
+        store_in_half(graph, (node.input[1] for node in nodes), method)
     del graph.graph.value_info[:]  # shapes of inner tensors: 0.1 MB that ONNX Runtime finds itself
     kept = model.precision
     bits = "int4" if method in FOUR_BITS else method

@@ -75,13 +75,20 @@ def test_where_int4_is_not_enough_more_weights_share_a_scale(tmp_path, monkeypat
         assert used == {block}
 
 
-def test_short_names_change_nothing_that_is_computed(tiny_export, speechlike, tmp_path):
-    shutil.copytree(tiny_export.folder, tmp_path / "short")
-    fit_size.write_short(tmp_path / "short" / "model.onnx")
-    short, sound = load_model(tmp_path / "short"), speechlike(0.5)
-    assert short.size_bytes < 0.8 * tiny_export.size_bytes  # of the tiny one, most is names
-    assert np.array_equal(short.log_probs([sound])[0], tiny_export.load().log_probs([sound])[0])
-    assert short.facts == tiny_export.load().facts
+def test_short_names_and_halved_vectors_change_next_to_nothing(tiny_export, speechlike, tmp_path):
+    shutil.copytree(tiny_export.folder, tmp_path / "small")
+    fit_size.write_small(tmp_path / "small" / "model.onnx")
+    small, sound = load_model(tmp_path / "small"), speechlike(0.5)
+    assert small.size_bytes < 0.8 * tiny_export.size_bytes  # of the tiny one, most is names
+    before = tiny_export.load().log_probs([sound])[0]
+    assert 0 < np.abs(small.log_probs([sound])[0] - before).max() < 2e-2
+    assert small.facts == tiny_export.load().facts
+    graph = onnx.load(tmp_path / "small" / "model.onnx").graph
+    halved = [i for i in graph.initializer if i.data_type == onnx.TensorProto.FLOAT16]
+    assert halved and all(len(i.dims) == 1 for i in halved)
+    whole = {i.name for i in graph.initializer if i.data_type == onnx.TensorProto.FLOAT}
+    norms = [n for n in graph.node if n.op_type == "LayerNormalization"]
+    assert norms and not any(set(n.input[1:]) & whole for n in norms)
 
 
 def test_what_suffers_least_is_taken_first(tiny_export, clips):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,12 @@ __all__ = ["bfloat16_bits", "halved", "store_in_half"]
 LARGEST_FLOAT16 = 65_504.0
 
 
-def store_in_half(graph: Any, nodes: list[Any], method: str) -> None:
-    """Put the nodes' weights in half precision, each behind a cast that has its old name."""
+def store_in_half(graph: Any, names: Iterable[str], method: str) -> None:
+    """Put weights in half precision, each behind a cast that has its old name."""
     from onnx import TensorProto, helper
 
     weights, casts = weights_of(graph), []
-    for name in dict.fromkeys(node.input[1] for node in nodes):
+    for name in dict.fromkeys(names):
         half = halved(weights[name], method)
         graph.graph.initializer.remove(weights[name])
         graph.graph.initializer.append(half)

@@ -351,7 +351,8 @@ def make_models(folder: Path, given: argparse.Namespace) -> dict[str, dict[str, 
         found = {name: options for name, options in found.items() if "bfloat16" not in name}
     found |= {f"whisper {Path(p).name}": {"whisper": p} for p in given.whisper}
     if given.whisper:
-        found[SMALL] = {"whisper": str(whisper_small(folder, Path(given.whisper[0])))}
+        made = _in_a_process(whisper_small, folder, Path(given.whisper[0]))
+        found[SMALL] = {"whisper": str(made)}
     return found
 
 
