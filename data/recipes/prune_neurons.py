@@ -12,7 +12,9 @@ the WER of ``mini`` on the dev split went from 25.7 to 27.0 %.
 Training with the whole model as teacher brought the small one nearer to it on voices of the train
 split only: after five runs of 13 to 82 minutes on one core the dev WER was 28.0 to 30.1 %. The mean
 of the start and two such runs is nearer on dev as well: the divergence per frame falls from 0.019
-to 0.014 (27.4 %), and so it bears four bits better.
+to 0.014 (27.4 %), and so it bears four bits better: 8 times smaller than ``mini``, it loses 1.3
+points of test WER. Whole layers are missed more: without two of the eight it was 8.0 points, after
+48 minutes with the teacher (dev WER 43.0 % before them, 31.7 % after them).
 """
 
 from __future__ import annotations
