@@ -344,6 +344,12 @@ def tiny_of(export):
 # -- int4
 
 
+def meant_by(codes, scales, rows):
+    """The matrix that packed codes and scales stand for."""
+    numbers = np.stack([codes & 15, codes >> 4], axis=-1).reshape(*scales.shape, -1) - 8.0
+    return (numbers * scales[..., None]).reshape(len(codes), -1).T[:rows].astype(np.float32)
+
+
 @pytest.mark.parametrize("size", BLOCK_SIZES)
 @pytest.mark.parametrize("rows", [64, 50])  # 50: the last block is not full
 def test_int4_is_a_product_with_the_weights_that_its_codes_stand_for(rows, size, tmp_path):
@@ -355,8 +361,7 @@ def test_int4_is_a_product_with_the_weights_that_its_codes_stand_for(rows, size,
     weight = rng.standard_normal((rows, 7)).astype(np.float32)
     sound = rng.standard_normal((3, rows)).astype(np.float32)
     codes, scales = packed_blocks(weight, size)
-    low_high = np.stack([codes & 15, codes >> 4], axis=-1).reshape(7, -1, size).astype(float)
-    meant = ((low_high - 8) * scales[..., None]).reshape(7, -1).T[:rows].astype(np.float32)
+    meant = meant_by(codes, scales, rows)
     room = np.repeat(np.abs(scales), size, axis=1).T[:rows]
     assert (np.abs(weight - meant) <= 1.0001 * room).all()
     assert (
@@ -392,8 +397,7 @@ def test_int4_takes_matrices_and_what_it_leaves_can_be_halved(mini, made, clips,
 
 def sums_apart(weight, sound, codes, scales):
     """How far products with four-bit weights are from those with the weights, as a share."""
-    numbers = np.stack([codes & 15, codes >> 4], axis=-1).reshape(*scales.shape, -1) - 8.0
-    stored = (numbers * scales[..., None]).reshape(len(codes), -1).T[: len(weight)]
+    stored = meant_by(codes, scales, len(weight))
     return np.linalg.norm(sound @ (weight - stored)) / np.linalg.norm(sound @ weight)
 
 

@@ -24,10 +24,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from train_mini import evaluate, held_out
+from train_mini import clips_of, evaluate, held_out
 from transformers import Wav2Vec2ForCTC
 
-from ptlab import load_corpus, normalize
+from ptlab import normalize
 
 RIDGE = 1e-4  # of the mean of the products' diagonal: keeps their inverse well behaved
 
@@ -115,9 +115,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     model = Wav2Vec2ForCTC.from_pretrained(args.model, dtype=torch.float32).eval()
-    corpus, rows = load_corpus("train", args.data), held_out(args.data, [], count=80)
-    chosen = range(0, len(corpus), max(1, len(corpus) // args.clips))
-    waves = [torch.from_numpy(normalize(corpus.audio(i).waveform)) for i in chosen]
+    rows, heard = held_out(args.data, [], count=80), clips_of(args.data, "train", args.clips)
+    waves = [torch.from_numpy(normalize(wave)) for wave, _ in heard]
     print(evaluate(model, rows))
     print(evaluate(prune(model, waves, args.neurons), rows))
     model.save_pretrained(args.out)

@@ -253,13 +253,18 @@ def evaluate(model: Wav2Vec2ForCTC, rows: list[tuple[np.ndarray, str]]) -> dict[
 def held_out(data: Path | None, clips: list, count: int = 40) -> list[tuple[np.ndarray, str]]:
     """Some of the corpus's dev split; before it exists, some clips taken out of training."""
     if data is not None and (data / "metadata.csv").exists():
-        corpus = load_corpus("dev", data)
-        chosen = range(0, len(corpus), max(1, len(corpus) // count))
-        rows = [(corpus.audio(i).waveform, corpus.row(i)["text"]) for i in chosen]
+        rows = clips_of(data, "dev", count)
     else:
         taken = [clips.pop() for _ in range(count)]
         rows = [(c.samples.astype(np.float32) / 32768, c.text) for c in taken]
     return [(wave, normalize_text(text, spell=False)) for wave, text in rows]
+
+
+def clips_of(data: Path, split: str, count: int) -> list[tuple[np.ndarray, str]]:
+    """Waveforms and texts of at least so many clips of the corpus, from all of a split."""
+    corpus = load_corpus(split, data)
+    chosen = range(0, len(corpus), max(1, len(corpus) // count))
+    return [(corpus.audio(i).waveform, corpus.row(i)["text"]) for i in chosen]
 
 
 def train(rank: int, args: argparse.Namespace) -> None:

@@ -43,6 +43,8 @@ def put_int4(
     """
     from onnx import helper, numpy_helper
 
+    if DOMAIN not in {opset.domain for opset in graph.opset_import}:
+        graph.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     weights, done = weights_of(graph), set()
     for _, group in groupby(nodes, lambda node: group_of(node.name)):
         members = list(group)
@@ -67,8 +69,6 @@ def put_int4(
                     K=rows, N=columns, bits=4, block_size=block_size,
                 )
             )  # fmt: skip
-        if DOMAIN not in {opset.domain for opset in graph.opset_import}:
-            graph.opset_import.append(helper.make_opsetid(DOMAIN, 1))
 
 
 def _products_of_inputs(

@@ -79,7 +79,6 @@ def smaller_forms(student: Path, folder: Path) -> dict[str, Any]:
     """mini and its student, as they are and as small as four bits make them."""
     from ptlab.export import export_onnx
     from ptlab.fit_size import quantize_to_fit
-    from ptlab.models import load_model
     from ptlab.quantize import quantize
 
     whole = export_onnx("mini", folder / "mini")
@@ -97,8 +96,7 @@ def smaller_forms(student: Path, folder: Path) -> dict[str, Any]:
         "student": fewer,
         "student, an eighth of mini": quantize_to_fit(fewer, folder / "eighth", eighth),
     }
-    neurons = load_model(student, device="cpu").model.config.intermediate_size
-    print(f"the student has {neurons} neurons a block", *made.values(), sep="\n", flush=True)
+    print(*made.values(), sep="\n", flush=True)
     return {name: str(export.folder) for name, export in made.items()}
 
 
@@ -118,7 +116,7 @@ def measure(section: str, folder: Path, given: argparse.Namespace) -> dict[str, 
         else forms(model, folder, bfloat16=bfloat16, static=section == "mini")
     )  # fmt: skip
     options = {"lengths_s": given.lengths, "threads": given.threads, "rounds": given.rounds}
-    found: dict[str, Any] = {}
+    found = about_here()
     if section != "full":
         test = load_corpus("test")
         clips = test.filter(id=list(test.frame.id[: 4 if given.quick else None]))
@@ -130,16 +128,12 @@ def measure(section: str, folder: Path, given: argparse.Namespace) -> dict[str, 
     else:
         costs = measure_costs(models, **options)
     print(f"{costs if section == 'full' else compared}\n", flush=True)
-    return (
-        found
-        | {
-            "parameters": load_model(model, device="cpu").num_parameters,
-            "models": costs.models.reset_index().to_dict("records"),
-            "speeds": costs.speeds.to_dict("records"),
-            "rounds": costs.rounds,
-        }
-        | about_here()
-    )
+    return found | {
+        "parameters": load_model(model, device="cpu").num_parameters,
+        "models": costs.models.reset_index().to_dict("records"),
+        "speeds": costs.speeds.to_dict("records"),
+        "rounds": costs.rounds,
+    }
 
 
 def keep(path: Path, section: str, found: dict[str, Any]) -> None:
