@@ -10,6 +10,7 @@ ptlab.errors.ModelError: share=25; expected a number from 0 to 1, such as 0.25.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -87,7 +88,7 @@ def quantize_to_fit(
         made = _mixed(source, Path(folder, "int8"), [])
         if made.size_bytes > limit:
             groups = _least_sensitive(source, clips)
-            in_int4, block_size = _largest_that_fits(source, Path(folder), groups, limit)
+            in_int4, block_size = _largest_that_fits(source, Path(folder), groups, share, limit)
             made = _mixed(source, Path(folder, "fits"), in_int4, block_size, "int4_gptq", clips)
         shutil.copytree(made.folder, target, dirs_exist_ok=True)
         difference = check_parity(whole, made.load(device="cpu"))
@@ -95,7 +96,7 @@ def quantize_to_fit(
 
 
 def _largest_that_fits(
-    source: str | os.PathLike[str], folder: Path, groups: list[str], limit: float
+    source: str | os.PathLike[str], folder: Path, groups: list[str], share: float, limit: float
 ) -> tuple[list[str], int]:
     """Groups to put in int4, and how many of their weights share a scale."""
     steps = [(groups[:count], 32) for count in range(1, len(groups) + 1)]
@@ -110,9 +111,10 @@ def _largest_that_fits(
     if first == len(groups):
         first = next(filter(fits, range(first, len(steps))), first)
     if sizes[first] > limit:
+        would_do = math.ceil(1000 * share * min(sizes.values()) / limit) / 1000
         raise ModelError(
-            f"The smallest file would have {min(sizes.values()) / 1e6:.2f} MB, and "
-            f"{limit / 1e6:.2f} were asked for. Give a larger share."
+            f"share={share} is too small: the smallest file would have "
+            f"{min(sizes.values()) / 1e6:.2f} MB. Give share={would_do}."
         )
     return steps[first]
 
