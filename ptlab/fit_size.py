@@ -17,10 +17,11 @@ import tempfile
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ptlab._export.half_precision import store_in_half
-from ptlab._export.onnx_weights import weights_of
+from ptlab._export.onnx_weights import OPERATORS, weights_of
 from ptlab.data import Corpus
 from ptlab.errors import ModelError
 from ptlab.export import Export, check_parity, new_folder
@@ -30,6 +31,7 @@ from ptlab.sensitivity import sensitivity
 
 __all__ = ["quantize_to_fit"]
 
+MATRICES: Sequence[str] = ("MatMul",)
 ADDING = ("Add", "Conv", "LayerNormalization")  # operators with biases or gains
 
 
@@ -47,7 +49,8 @@ def quantize_to_fit(
     top. So its inner names are short, biases and norms are float16, matrices and convolutions int8
     (the first and the positional one store their weights so), and as many parts as it takes, those
     that suffer least by `ptlab.sensitivity`, get int4, with weights that make up for each other's
-    rounding (GPTQ). If all of them are not enough, more weights share a scale: 64, 128, then 256.
+    rounding (GPTQ). If all of them are not enough, more weights share a scale: 64, 128, then 256;
+    and at last convolutions get int4 too.
     For mini this takes a minute.
 
     Parameters
@@ -70,7 +73,7 @@ def quantize_to_fit(
     Raises
     ------
     ModelError
-        If it does not fit even with all matrices in int4, 256 weights to a scale.
+        If it does not fit even with all weights in int4, 256 to a scale.
     DataError
         As `ptlab.sensitivity`.
 
@@ -88,8 +91,8 @@ def quantize_to_fit(
         made = _mixed(source, Path(folder, "int8"), [])
         if made.size_bytes > limit:
             groups = _least_sensitive(source, clips)
-            in_int4, block_size = _largest_that_fits(source, Path(folder), groups, share, limit)
-            made = _mixed(source, Path(folder, "fits"), in_int4, block_size, "int4_gptq", clips)
+            step = _largest_that_fits(source, Path(folder), groups, share, limit)
+            made = _mixed(source, Path(folder, "fits"), *step, "int4_gptq", clips)
         shutil.copytree(made.folder, target, dirs_exist_ok=True)
         difference = check_parity(whole, made.load(device="cpu"))
     return replace(made, folder=Path(path).expanduser(), difference=difference)
@@ -97,10 +100,11 @@ def quantize_to_fit(
 
 def _largest_that_fits(
     source: str | os.PathLike[str], folder: Path, groups: list[str], share: float, limit: float
-) -> tuple[list[str], int]:
-    """Groups to put in int4, and how many of their weights share a scale."""
-    steps = [(groups[:count], 32) for count in range(1, len(groups) + 1)]
-    steps += [(groups, block_size) for block_size in (64, 128, 256)]
+) -> tuple[list[str], int, Sequence[str]]:
+    """Groups to put in int4, how many of their weights share a scale, and of which operators."""
+    steps = [(groups[:count], 32, MATRICES) for count in range(1, len(groups) + 1)]
+    steps += [(groups, block_size, MATRICES) for block_size in (64, 128, 256)]
+    steps += [(groups, 256, OPERATORS)]
     sizes: dict[int, int] = {}
 
     def fits(number: int) -> bool:
@@ -130,17 +134,24 @@ def _mixed(
     folder: Path,
     in_int4: Sequence[str],
     block_size: int = 32,
+    operators: Sequence[str] = MATRICES,
     method: str = "int4",
     clips: Corpus | None = None,
 ) -> Export:
-    """Matrices and convolutions in int8, matrices of some groups in int4, the rest small too."""
-    made: str | os.PathLike[str] | Export = source
-    if set(weight_groups(source, ["MatMul"])) - set(in_int4):
-        made = quantize(source, folder / "int8", exclude=in_int4)
-    if in_int4:
-        made = quantize(made, folder / "int4", method, calibration=clips, block_size=block_size)
-    made = quantize(made, folder / "convolutions", "int8_convolutions")
-    made = quantize(made, folder / "all", "int8_weights")
+    """Some groups in int4, or all with the convolutions; matrices left in int8, the rest small."""
+    in_four_bits = partial(
+        quantize, method=method, operators=operators, calibration=clips, block_size=block_size
+    )
+    if "Conv" in operators:
+        made = in_four_bits(source, folder / "int4")
+    else:
+        before: str | os.PathLike[str] = source
+        if set(weight_groups(source, MATRICES)) - set(in_int4):
+            before = quantize(source, folder / "int8", exclude=in_int4)
+        if in_int4:
+            before = in_four_bits(before, folder / "int4")
+        products = quantize(before, folder / "convolutions", "int8_convolutions")
+        made = quantize(products, folder / "all", "int8_weights")
     file = made.folder / GRAPH
     write_small(file)
     return replace(made, size_bytes=file.stat().st_size)

@@ -15,7 +15,7 @@ True
 
 Half precision changes how weights are stored; ONNX Runtime widens them when it loads the graph and
 computes in float32 as before: few CPUs would be faster in float16. int8_weights does the same in 8
-bits, and int4 in about five for matrix products, which are widened while they are multiplied. int8,
+bits, and int4 in 4.5 for matrix products, which are widened while they are multiplied. int8,
 dynamic or static, changes how matrices are multiplied. Convolutions are left alone: with them in
 int8 the graph of XLSR-53 ran at 0.91 times the speed of float32, without them at 1.82 times
 (measured on its 315 M graph with random weights, two cores with AVX512-VNNI, clips of 5 s), and
@@ -90,13 +90,14 @@ def quantize(
         models are run clip by clip: texts do not depend on what else is in a batch.
         int8_convolutions does the same, as matrix products, with the convolutions that follow the
         first; for what int8_dynamic has made it is a second step. int8_weights rounds the weights
-        of both operators alone, and widens them when they are used; int4 those of matrix products,
-        a block of them to a scale. int4_gptq makes the same file with better weights: each makes up
+        of both operators alone, and widens them when they are used; int4 does so in four bits, a
+        block of weights to a scale. int4_gptq makes the same file with better weights: each makes up
         for what the rounding of others has done to calibration clips (half a minute for mini; for
         XLSR-53 and eight clips nine minutes on one core, and 8 GB of memory). float16 is finer,
         bfloat16 has the range of float32.
     operators : sequence of {"MatMul", "Conv"}
-        What int8 multiplies; methods that only store take the weights of both.
+        What int8 multiplies and whose weights int4 takes; other methods that only store take the
+        weights of both.
     exclude : sequence of str
         Groups of weights that stay as they are; `weight_groups` names them.
     calibration : Corpus, or sequence of sounds, optional
@@ -107,7 +108,8 @@ def quantize(
     reduce_range : bool
         7 bits instead of 8, for CPUs without VNNI, whose 16-bit sums may overflow.
     block_size : {32, 16, 64, 128, 256}
-        For four bits: how many weights share a scale. A larger one makes a smaller and coarser file.
+        For four bits: how many weights of a matrix share a scale. A larger one makes a smaller and
+        coarser file.
     overwrite : bool
         As in `ptlab.export_onnx`.
 
@@ -173,11 +175,9 @@ def quantize(
 
 def operators_of(method: str, operators: Sequence[str]) -> Sequence[str]:
     """The operators whose weights a method makes smaller, of those that int8 is asked for."""
-    if method in FOUR_BITS:
-        return ["MatMul"]  # the one that ONNX Runtime multiplies in four bits
     if method == "int8_convolutions":
         return ["Conv"]
-    return operators if method in MULTIPLIED else OPERATORS
+    return operators if method in (*MULTIPLIED, *FOUR_BITS) else OPERATORS
 
 
 def weight_groups(

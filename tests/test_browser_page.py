@@ -35,6 +35,8 @@ def models(tmp_path_factory):
     whole = export_onnx("mini", folder / "float32")
     made = {"float32": whole, "int4": quantize(whole, folder / "int4", "int4")}
     made["int4 and float16"] = quantize(made["int4"], folder / "int4_float16", "float16")
+    both = ["MatMul", "Conv"]
+    made["all in int4"] = quantize(whole, folder / "int4_all", "int4", operators=both)
     made |= {m: quantize(whole, folder / m, m) for m in ("float16", "int8_dynamic")}
     products = quantize(made["int8_dynamic"], folder / "products", "int8_convolutions")
     return made | {"int8_dynamic and convolutions": products}
@@ -94,7 +96,9 @@ def hear(page, path):
     return page.inner_text("#text").strip(), rows
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16", "int4", "int4 and float16"])
+@pytest.mark.parametrize(
+    "precision", ["float32", "float16", "int4", "int4 and float16", "all in int4"]
+)
 def test_text_times_and_confidences_are_those_of_python(show, models, files, precision):
     """Where activations are not rounded, another runtime changes the fifth digit only."""
     transcriber = Transcriber(models[precision].load(device="cpu"))

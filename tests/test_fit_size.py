@@ -73,6 +73,10 @@ def test_where_int4_is_not_enough_more_weights_share_a_scale(tmp_path, monkeypat
         used = {a.i for node in onnx.load(made.folder / "model.onnx").graph.node
                 for a in node.attribute if a.name == "block_size"}  # fmt: skip
         assert used == {block}
+    share = (sizes[256] - 1) / whole.size_bytes
+    made = quantize_to_fit(whole, tmp_path / "kernels", share)
+    assert made.size_bytes < sizes[256] - 0.25e6 and made.precision == "int4"
+    assert len(nodes_of(made, "Conv")) == 8
 
 
 def test_short_names_and_halved_vectors_change_next_to_nothing(tiny_export, speechlike, tmp_path):

@@ -5,8 +5,8 @@ stopped. Nothing that this writes is shipped. ::
 
     python data/recipes/make_speech.py --text data/recipes/everyday_br.txt --out speech --hours 5
 
-``everyday_br.txt`` and ``everyday_pt.txt`` (for ``--european-share 1``) are 9,680 sentences written
-for this, in the manner of the corpus and near none of its sentences.
+``everyday_br.txt`` and ``everyday_pt.txt`` (for ``--european-share 1``) are 11,474 sentences
+written for this, in the manner of the corpus and near none of its sentences.
 
 Writes ``<out>/part0.jsonl``, one clip a line: ``path``, ``voice`` (a name, a blend
 ``a*0.60+b*0.40``, or with ``--crossed`` a blend's timbre with another voice's prosody,

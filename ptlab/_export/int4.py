@@ -1,14 +1,15 @@
 """Weights in four bits: each block shares a scale, and ONNX Runtime multiplies them as they are.
 
-Only weights are rounded; sound and sums stay in float32. The layout is that of ONNX Runtime's
-operator MatMulNBits. Weights may be rounded each to the nearest code, or one after the other so
-that the later ones make up for the earlier ones' errors on real speech (GPTQ: Frantar et al. 2023,
-arXiv 2210.17323).
+Only weights are rounded; sound and sums stay in float32. Matrices are laid out as ONNX Runtime's
+operator MatMulNBits has them; kernels of convolutions are widened when they are used. Weights may
+be rounded each to the nearest code, or one after the other so that the later ones make up for the
+earlier ones' errors on real speech (GPTQ: Frantar et al. 2023, arXiv 2210.17323).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -16,65 +17,65 @@ import numpy as np
 
 from ptlab._export.onnx_weights import group_of, weights_of
 
-__all__ = ["BLOCK_SIZES", "packed_blocks", "put_int4"]
+__all__ = ["BLOCK_SIZES", "packed", "put_int4", "rounded"]
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)  # those of ONNX Runtime
-ZERO = 8  # the code of 0.0 where a graph gives none
+LOWEST, HIGHEST = -8, 7
+ZERO = 8  # the code of 0.0 in a MatMulNBits: its codes are not below zero
 DOMAIN = "com.microsoft"
+INT4_SINCE = 10  # the version of ONNX's file format
+SHARES = np.linspace(1.0, 0.6, 21)  # of the widest scale, which are tried
 DAMPING = 0.01  # of the mean of a diagonal, as GPTQ has it: keeps the inverse well behaved
+AT_ONCE = 128  # rows whose errors are handed on together
 
 
 def put_int4(
     graph: Any, nodes: list[Any], block_size: int, clips: Sequence[dict[str, np.ndarray]] = ()
 ) -> None:
-    """Replace matrix products by products with weights in four bits.
+    """Put weights of matrix products and convolutions in four bits.
 
     Parameters
     ----------
     graph : onnx.ModelProto
         Is changed.
     nodes : list of onnx.NodeProto
-        Products whose second input is a float32 weight, in the order of the graph.
+        MatMul or Conv, whose second input is a float32 weight, in the order of the graph.
     block_size : int
-        Weights of a column that share a scale of 32 bits: 32 take 4 + 32 / 32 = 5 bits each.
+        Weights of a matrix's column that share a scale of 16 bits: 32 take 4 + 16 / 32 = 4.5 bits
+        each. A matrix whose rows it does not divide gets smaller blocks that do, if there are any.
+        A kernel has one scale for each output.
     clips : sequence of dict of str to ndarray
         What the graph hears, to make up for errors; each layer hears what the layers in four bits
         before it make of them. Without any, weights get the nearest codes.
     """
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     if DOMAIN not in {opset.domain for opset in graph.opset_import}:
         graph.opset_import.append(helper.make_opsetid(DOMAIN, 1))
+    graph.ir_version = max(graph.ir_version, INT4_SINCE)
     weights, done = weights_of(graph), set()
-    for _, group in groupby(nodes, lambda node: group_of(node.name)):
+    for _, group in groupby(nodes, _heard_together):
         members = list(group)
-        heard = _products_of_inputs(graph, members, clips) if clips else {}
+        heard = _inputs(graph, members, clips) if clips else {}
         for node in members:
-            sound, name = node.input
-            if name not in done:
-                matrix = numpy_helper.to_array(weights[name])
-                codes, scales = packed_blocks(matrix, block_size, heard.get(sound))
-                graph.graph.initializer.remove(weights[name])
-                graph.graph.initializer.append(numpy_helper.from_array(codes, f"{name}_int4"))
-                graph.graph.initializer.append(numpy_helper.from_array(scales, f"{name}_scale"))
-                done.add(name)
-            rows, columns = weights[name].dims
-            node.CopyFrom(
-                helper.make_node(
-                    "MatMulNBits",
-                    [sound, f"{name}_int4", f"{name}_scale"],
-                    list(node.output),
-                    node.name,
-                    domain=DOMAIN,
-                    K=rows, N=columns, bits=4, block_size=block_size,
-                )
-            )  # fmt: skip
+            name = node.input[1]
+            sounds = heard.get(node.input[0])
+            if node.op_type == "MatMul":
+                _put_matrix(graph, node, weights[name], block_size, sounds, name in done)
+            elif name not in done:
+                _put_kernel(graph, node, weights[name], sounds)
+            done.add(name)
 
 
-def _products_of_inputs(
+def _heard_together(node: Any) -> str:
+    """The matrices of a layer hear the clips in one go; kernels, whose sounds are long, alone."""
+    return group_of(node.name) if node.op_type == "MatMul" else node.output[0]
+
+
+def _inputs(
     graph: Any, nodes: list[Any], clips: Sequence[dict[str, np.ndarray]]
-) -> dict[str, np.ndarray]:
-    """Of the inputs of nodes, by name: x transposed times x, (channels, channels), over frames."""
+) -> dict[str, list[np.ndarray]]:
+    """What reaches the nodes: the inputs by name, an array a clip."""
     import onnxruntime
     from onnx import TensorProto, helper
 
@@ -89,70 +90,184 @@ def _products_of_inputs(
     )
     del graph.graph.output[:]
     graph.graph.output.extend(outputs)
-    found: dict[str, np.ndarray] = {}
-    for clip in clips:
-        for name, values in zip(names, session.run(names, clip), strict=True):
-            frames = values.reshape(-1, values.shape[-1])
-            found[name] = found.get(name, 0) + (frames.T @ frames).astype(np.float64)
-    return found
+    runs = [session.run(names, clip) for clip in clips]
+    return {name: [run[i] for run in runs] for i, name in enumerate(names)}
 
 
-def packed_blocks(
+def _put_matrix(
+    graph: Any,
+    node: Any,
+    weight: Any,
+    block_size: int,
+    sounds: list[np.ndarray] | None,
+    done: bool,
+) -> None:
+    """Turn a MatMul into a MatMulNBits; its weight may be in place already, for another node."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    (rows, columns), name = weight.dims, weight.name
+    if (divides := math.gcd(rows, block_size)) in BLOCK_SIZES:
+        block_size = divides
+    if not done:
+        products = None
+        if sounds is not None:
+            products = _products(sound.reshape(-1, rows) for sound in sounds)
+        codes, scales = rounded(numpy_helper.to_array(weight), block_size, products)
+        graph.graph.initializer.remove(weight)
+        parts = {f"{name}_int4": packed(codes, block_size), f"{name}_half": scales.T}
+        for part, values in parts.items():
+            graph.graph.initializer.append(
+                numpy_helper.from_array(np.ascontiguousarray(values), part)
+            )
+        cast = helper.make_node("Cast", [f"{name}_half"], [f"{name}_scale"], to=TensorProto.FLOAT)
+        graph.graph.node.insert(0, cast)
+    node.CopyFrom(
+        helper.make_node(
+            "MatMulNBits",
+            [node.input[0], f"{name}_int4", f"{name}_scale"],
+            list(node.output),
+            node.name,
+            domain=DOMAIN,
+            K=rows, N=columns, bits=4, block_size=block_size,
+        )
+    )  # fmt: skip
+
+
+def _put_kernel(graph: Any, node: Any, weight: Any, sounds: list[np.ndarray] | None) -> None:
+    """Put the kernel of a Conv behind a DequantizeLinear that has its old name."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    outputs, name = weight.dims[0], weight.name
+    options = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    groups = options.get("group", 1)
+    kernels = numpy_helper.to_array(weight).reshape(groups, outputs // groups, -1)
+    codes, scales = [], []
+    for number, kernel in enumerate(kernels):
+        products = None
+        if sounds is not None:
+            products = _products(_taps(x, weight.dims, options, number) for x in sounds)
+        code, scale = rounded(kernel.T, kernel.shape[1], products)
+        codes.append(code.T)
+        scales.append(scale[0])
+    flat = (np.concatenate(codes).ravel() & 15).astype(np.uint8)
+    flat = np.append(flat, np.zeros(len(flat) % 2, np.uint8))
+    both = (flat[::2] | flat[1::2] << 4).tobytes()
+    kept = helper.make_tensor(f"{name}_int4", TensorProto.INT4, weight.dims, both, raw=True)
+    scale = numpy_helper.from_array(np.concatenate(scales).astype(np.float32), f"{name}_scale")
+    graph.graph.initializer.remove(weight)
+    graph.graph.initializer.extend([kept, scale])
+    graph.graph.node.insert(
+        0,
+        helper.make_node(
+            "DequantizeLinear", [kept.name, scale.name], [name], name, domain=DOMAIN, axis=0
+        ),
+    )
+
+
+def _taps(
+    sound: np.ndarray, dims: Sequence[int], options: dict[str, Any], group: int
+) -> np.ndarray:
+    """What a group of kernels is multiplied with: (frames, channels * taps), of (1, all, time)."""
+    _, channels, taps = dims
+    before, after = options.get("pads", [0, 0])
+    own = np.pad(
+        sound[:, group * channels : (group + 1) * channels], ((0, 0), (0, 0), (before, after))
+    )
+    windows = np.lib.stride_tricks.sliding_window_view(own, taps, axis=2)
+    windows = windows[:, :, :: options.get("strides", [1])[0]]
+    return windows.transpose(0, 2, 1, 3).reshape(-1, channels * taps)
+
+
+def _products(sounds: Iterable[np.ndarray]) -> np.ndarray:
+    """x transposed times x, (channels, channels), over the frames of all clips."""
+    total: Any = 0.0
+    for sound in sounds:
+        total = total + (sound.T @ sound).astype(np.float64)
+    return total
+
+
+def rounded(
     weight: np.ndarray, block_size: int, products: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of a matrix, two in a byte, and the scales of its blocks.
+    """Codes of a matrix, and the scales of its blocks.
 
-    The number of largest size in a block gets the code of -8, so that all 16 codes are used.
+    Of the scales from that at which the number of largest size in a block is -8 down to 0.6 times
+    it, each block has the one with the least squared error.
 
     Parameters
     ----------
     weight : ndarray (rows, columns)
     block_size : int
     products : ndarray (rows, rows), optional
-        Of the matrix's inputs, summed over frames. What rounding a row adds to the sums is then
-        taken out again, as well as the rows below it can.
+        Of the matrix's inputs, summed over frames. Errors of rows with loud inputs count more then,
+        and what rounding a row adds to the sums is taken out again as well as the rows after it
+        can; the loudest come first.
 
     Returns
     -------
-    codes : ndarray (columns, blocks, block_size / 2), uint8
-    scales : ndarray (columns, blocks), float32
+    codes : ndarray (rows, columns), int8
+    scales : ndarray (blocks, columns), float16
 
     Examples
     --------
-    >>> codes, scales = packed_blocks(np.linspace(-4, 3.75, 32, dtype=np.float32)[:, None], 32)
-    >>> codes.shape, scales.tolist()
-    ((1, 1, 16), [[0.5]])
-    >>> first, last = codes[0, 0, 0], codes[0, 0, -1]
-    >>> [int(code) for code in (first & 15, first >> 4, last & 15, last >> 4)]  # 8 + w / 0.5
-    [0, 0, 15, 15]
+    >>> codes, scales = rounded(np.linspace(-4, 3.5, 16, dtype=np.float32)[:, None], 16)
+    >>> scales.tolist(), codes[:, 0].tolist()
+    ([[0.5]], [-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7])
     """
-    rows, columns = weight.shape
-    left = weight.astype(np.float64)
-    shares = None if products is None else _shares(products)
-    codes = np.full((columns, -(-rows // block_size), block_size), ZERO, np.uint8)
-    scales = np.zeros(codes.shape[:2], np.float32)
-    for number, start in enumerate(range(0, rows, block_size)):
-        block = left[start : start + block_size]
-        places = np.abs(block).argmax(axis=0, keepdims=True)
-        scale = np.take_along_axis(block, places, axis=0)[0] / -ZERO
-        scales[:, number] = scale
-        steps = np.where(scale == 0, 1, scale)
+    exact = weight.astype(np.float64)
+    loudness = np.ones(len(exact)) if products is None else products.diagonal()
+    scales = np.stack(
+        [
+            _scales(exact[i : i + block_size], loudness[i : i + block_size, None])
+            for i in range(0, len(exact), block_size)
+        ]
+    )
+    steps = np.where(scales == 0, 1, scales).astype(np.float64)
+    steps = np.repeat(steps, block_size, axis=0)[: len(exact)]
+    if products is None:
+        return _codes(exact, steps), scales
+    order = np.argsort(-loudness, kind="stable")
+    left, steps, codes = exact[order], steps[order], np.empty(exact.shape, np.int8)
+    shares = _shares(products[np.ix_(order, order)])
+    for start in range(0, len(left), AT_ONCE):
+        block = left[start : start + AT_ONCE]
+        end = start + len(block)
         errors = np.empty_like(block)
-        for row, exact in enumerate(block):
-            code = np.clip(np.round(exact / steps), -ZERO, ZERO - 1)
-            codes[:, number, row] = code + ZERO
-            if shares is not None:
-                here = start + row
-                errors[row] = (exact - code * steps) / shares[here, here]
-                below = shares[here, here + 1 : start + len(block)]
-                block[row + 1 :] -= np.outer(below, errors[row])
-        if shares is not None:
-            end = start + len(block)
-            left[end:] -= shares[start:end, end:].T @ errors
-    return codes[..., ::2] | (codes[..., 1::2] << 4), scales
+        for i, row in enumerate(block):
+            here = start + i
+            codes[order[here]] = _codes(row, steps[here])
+            errors[i] = (row - codes[order[here]] * steps[here]) / shares[here, here]
+            block[i + 1 :] -= np.outer(shares[here, here + 1 : end], errors[i])
+        left[end:] -= shares[start:end, end:].T @ errors
+    return codes, scales
+
+
+def _scales(block: np.ndarray, loudness: np.ndarray) -> np.ndarray:
+    """A scale for each column of a block, (columns,), float16."""
+    places = np.abs(block).argmax(axis=0, keepdims=True)
+    widest = np.take_along_axis(block, places, axis=0)[0] / LOWEST
+    best, least = np.zeros(len(widest), np.float16), np.full(len(widest), np.inf)
+    for share in SHARES:
+        scale = (share * widest).astype(np.float16)
+        step = np.where(scale == 0, 1, scale).astype(np.float64)
+        error = (loudness * (block - _codes(block, step) * step) ** 2).sum(axis=0)
+        best, least = np.where(error < least, scale, best), np.minimum(error, least)
+    return best
+
+
+def _codes(weight: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    return np.clip(np.round(weight / steps), LOWEST, HIGHEST).astype(np.int8)
 
 
 def _shares(products: np.ndarray) -> np.ndarray:
     """How an error of a row is shared out to the rows below: upper triangular, (rows, rows)."""
     damping = DAMPING * products.diagonal().mean() * np.eye(len(products))
     return np.linalg.cholesky(np.linalg.inv(products + damping)).T
+
+
+def packed(codes: np.ndarray, block_size: int) -> np.ndarray:
+    """Codes of `rounded` as MatMulNBits has them: (columns, blocks, block_size / 2), two a byte."""
+    rows, columns = codes.shape
+    whole = np.full((columns, -(-rows // block_size), block_size), ZERO, np.uint8)
+    whole.reshape(columns, -1)[:, :rows] = codes.T + ZERO
+    return whole[..., ::2] | (whole[..., 1::2] << 4)
