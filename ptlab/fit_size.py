@@ -17,7 +17,6 @@ import tempfile
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from ptlab._export.half_precision import store_in_half
@@ -138,20 +137,18 @@ def _mixed(
     method: str = "int4",
     clips: Corpus | None = None,
 ) -> Export:
-    """Some groups in int4, or all with the convolutions; matrices left in int8, the rest small."""
-    in_four_bits = partial(
-        quantize, method=method, operators=operators, calibration=clips, block_size=block_size
-    )
-    if "Conv" in operators:
-        made = in_four_bits(source, folder / "int4")
-    else:
-        before: str | os.PathLike[str] = source
-        if set(weight_groups(source, MATRICES)) - set(in_int4):
-            before = quantize(source, folder / "int8", exclude=in_int4)
-        if in_int4:
-            before = in_four_bits(before, folder / "int4")
-        products = quantize(before, folder / "convolutions", "int8_convolutions")
-        made = quantize(products, folder / "all", "int8_weights")
+    """Some groups in int4, the other matrices and convolutions in int8, and the rest small too."""
+    made: str | os.PathLike[str] | Export = source
+    if set(weight_groups(source, MATRICES)) - set(in_int4):
+        made = quantize(source, folder / "int8", exclude=in_int4)
+    if in_int4:
+        made = quantize(
+            made, folder / "int4", method,
+            operators=operators, calibration=clips, block_size=block_size,
+        )  # fmt: skip
+    if "Conv" not in operators:
+        made = quantize(made, folder / "convolutions", "int8_convolutions")
+    made = quantize(made, folder / "all", "int8_weights")
     file = made.folder / GRAPH
     write_small(file)
     return replace(made, size_bytes=file.stat().st_size)

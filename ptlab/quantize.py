@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 
 from ptlab._export.half_precision import store_in_half
-from ptlab._export.int4 import BLOCK_SIZES, put_int4
+from ptlab._export.int4 import BLOCK_SIZES, hears_raw_sound, put_int4
 from ptlab._export.int8_convolutions import becomes_a_product, put_int8_convolutions
 from ptlab._export.int8_weights import store_in_int8
 from ptlab._export.onnx_graph import require_onnx, write_with_facts
@@ -96,8 +96,8 @@ def quantize(
         XLSR-53 and eight clips nine minutes on one core, and 8 GB of memory). float16 is finer,
         bfloat16 has the range of float32.
     operators : sequence of {"MatMul", "Conv"}
-        What int8 multiplies and whose weights int4 takes; other methods that only store take the
-        weights of both.
+        What int8 multiplies and whose weights int4 takes (but for the convolution on the raw sound:
+        320 weights of mini); other methods that only store take the weights of both.
     exclude : sequence of str
         Groups of weights that stay as they are; `weight_groups` names them.
     calibration : Corpus, or sequence of sounds, optional
@@ -135,7 +135,7 @@ def quantize(
     _check_options(method, operators, calibration, block_size)
     model = load_onnx(source, device="cpu")
     graph, kinds = _graph(model), operators_of(method, operators)
-    nodes = _chosen(graph, model, kinds, exclude, plain=method == "int8_convolutions")
+    nodes = _chosen(graph, model, method, kinds, exclude)
     if method in MULTIPLIED and model.precision != "float32":
         raise ModelError(
             f"{model.name!r} has {model.precision} weights; {method} is made from the float32 "
@@ -237,11 +237,13 @@ def _graph(model: OnnxModel) -> Any:
 
 
 def _chosen(
-    graph: Any, model: OnnxModel, operators: Sequence[str], exclude: Sequence[str], plain: bool
+    graph: Any, model: OnnxModel, method: str, operators: Sequence[str], exclude: Sequence[str]
 ) -> list[Any]:
     found, weights = weighted_nodes(graph, operators), weights_of(graph)
-    if plain:
+    if method == "int8_convolutions":
         found = [node for node in found if becomes_a_product(node, weights)]
+    elif method in FOUR_BITS:
+        found = [node for node in found if not hears_raw_sound(node, weights)]
     groups = dict.fromkeys(group_of(n.name) for n in weighted_nodes(graph, OPERATORS))
     unknown = [e for e in ([exclude] if isinstance(exclude, str) else exclude) if e not in groups]
     if unknown:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ptlab._export.onnx_weights import group_of, weights_of
 
-__all__ = ["BLOCK_SIZES", "packed", "put_int4", "rounded"]
+__all__ = ["BLOCK_SIZES", "hears_raw_sound", "packed", "put_int4", "rounded"]
 
 BLOCK_SIZES = (16, 32, 64, 128, 256)  # those of ONNX Runtime
 LOWEST, HIGHEST = -8, 7
@@ -65,6 +65,12 @@ def put_int4(
             elif name not in done:
                 _put_kernel(graph, node, weights[name], sounds)
             done.add(name)
+
+
+def hears_raw_sound(node: Any, weights: dict[str, Any]) -> bool:
+    """Whether a node is the first convolution: it has few weights, and all hears its errors."""
+    groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+    return node.op_type == "Conv" and groups * weights[node.input[1]].dims[1] == 1
 
 
 def _heard_together(node: Any) -> str:

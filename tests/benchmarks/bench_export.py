@@ -79,7 +79,7 @@ def smaller_forms(student: Path, folder: Path) -> dict[str, Any]:
     """mini and its student, as they are and as small as four bits make them."""
     from ptlab.export import export_onnx
     from ptlab.fit_size import quantize_to_fit
-    from ptlab.quantize import quantize
+    from ptlab.quantize import OPERATORS, quantize
 
     whole = export_onnx("mini", folder / "mini")
     fewer = export_onnx(student, folder / "student")
@@ -89,7 +89,7 @@ def smaller_forms(student: Path, folder: Path) -> dict[str, Any]:
         "mini, a quarter": quantize_to_fit(whole, folder / "quarter", 0.25),
     }
     for name, method in (("nearest", "int4"), ("GPTQ", "int4_gptq")):
-        small = quantize(whole, folder / method, method, block_size=256)
+        small = quantize(whole, folder / method, method, operators=OPERATORS, block_size=256)
         stored = quantize(small, folder / name, "int8_weights")
         made[f"mini, all in 4 bits, {name}"] = stored
     made |= {
