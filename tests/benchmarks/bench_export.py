@@ -9,7 +9,7 @@
 
 Results go to data/results/export.json, a part at a time. At full size the weights are random, which
 changes no cost, so that only costs are measured there: size, loading, memory, speed. The student
-is what ``prune_neurons.py``, ``train_mini.py --teacher`` and ``ship_mini.py`` of data/recipes made.
+is what ``prune_neurons.py`` and ``ship_mini.py`` of data/recipes made.
 """
 
 from __future__ import annotations
