@@ -124,7 +124,7 @@ def _largest_that_fits(
 
 def _least_sensitive(source: str | os.PathLike[str], clips: Corpus | None) -> list[str]:
     """Groups of matrices, by the damage that int4 does for a megabyte that it saves."""
-    frame = sensitivity(source, clips, method="int4").frame
+    frame = sensitivity(source, clips, method="int4", operators=MATRICES).frame
     return (frame.difference / frame.saved_mb.clip(lower=1e-9)).sort_values().index.tolist()
 
 
