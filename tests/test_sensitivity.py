@@ -61,6 +61,8 @@ def test_every_group_is_measured_alone(tiny_export, clips, found, tmp_path):
 def test_groups_without_such_operators_are_left_out(tiny_export, clips):
     left = sensitivity(tiny_export, clips, method="int4", operators=["MatMul"]).frame.index
     assert {"feature_extractor", "pos_conv_embed"}.isdisjoint(left) and "lm_head" in left
+    every = sensitivity(tiny_export, clips, method="int4").frame.index
+    assert {"feature_extractor", "pos_conv_embed", "lm_head"} <= set(every)
 
 
 def a_sensitivity(saved, damage):

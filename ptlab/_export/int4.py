@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ptlab._export.half_precision import store_in_half
 from ptlab._export.onnx_weights import group_of, weights_of
 
 __all__ = ["BLOCK_SIZES", "hears_raw_sound", "packed", "put_int4", "rounded"]
@@ -58,13 +59,15 @@ def put_int4(
         members = list(group)
         heard = _inputs(graph, members, clips) if clips else {}
         for node in members:
-            name = node.input[1]
-            sounds = heard.get(node.input[0])
+            weight, sounds = weights[node.input[1]], heard.get(node.input[0])
+            if weight.name not in done:  # a weight may be that of several nodes
+                store = _store_matrix if node.op_type == "MatMul" else _store_kernel
+                store(graph, node, weight, block_size, sounds)
+                done.add(weight.name)
             if node.op_type == "MatMul":
-                _put_matrix(graph, node, weights[name], block_size, sounds, name in done)
-            elif name not in done:
-                _put_kernel(graph, node, weights[name], sounds)
-            done.add(name)
+                node.CopyFrom(_product(node, weight, block_size))
+    matrices = {node.input[2] for node in nodes if node.op_type == "MatMulNBits"}
+    store_in_half(graph, sorted(matrices), "float16")  # they are rounded to it already
 
 
 def hears_raw_sound(node: Any, weights: dict[str, Any]) -> bool:
@@ -100,46 +103,47 @@ def _inputs(
     return {name: [run[i] for run in runs] for i, name in enumerate(names)}
 
 
-def _put_matrix(
-    graph: Any,
-    node: Any,
-    weight: Any,
-    block_size: int,
-    sounds: list[np.ndarray] | None,
-    done: bool,
-) -> None:
-    """Turn a MatMul into a MatMulNBits; its weight may be in place already, for another node."""
-    from onnx import TensorProto, helper, numpy_helper
+def _block_size(rows: int, wanted: int) -> int:
+    divides = math.gcd(rows, wanted)
+    return divides if divides in BLOCK_SIZES else wanted
 
-    (rows, columns), name = weight.dims, weight.name
-    if (divides := math.gcd(rows, block_size)) in BLOCK_SIZES:
-        block_size = divides
-    if not done:
-        products = None
-        if sounds is not None:
-            products = _products(sound.reshape(-1, rows) for sound in sounds)
-        codes, scales = rounded(numpy_helper.to_array(weight), block_size, products)
-        graph.graph.initializer.remove(weight)
-        parts = {f"{name}_int4": packed(codes, block_size), f"{name}_half": scales.T}
-        for part, values in parts.items():
-            graph.graph.initializer.append(
-                numpy_helper.from_array(np.ascontiguousarray(values), part)
-            )
-        cast = helper.make_node("Cast", [f"{name}_half"], [f"{name}_scale"], to=TensorProto.FLOAT)
-        graph.graph.node.insert(0, cast)
-    node.CopyFrom(
-        helper.make_node(
-            "MatMulNBits",
-            [node.input[0], f"{name}_int4", f"{name}_scale"],
-            list(node.output),
-            node.name,
-            domain=DOMAIN,
-            K=rows, N=columns, bits=4, block_size=block_size,
-        )
+
+def _store_matrix(
+    graph: Any, node: Any, weight: Any, block_size: int, sounds: list[np.ndarray] | None
+) -> None:
+    """Put a matrix (rows, columns) where `_product` looks for it."""
+    from onnx import numpy_helper
+
+    rows = weight.dims[0]
+    size, products = _block_size(rows, block_size), None
+    if sounds is not None:
+        products = _products(sound.reshape(-1, rows) for sound in sounds)
+    codes, scales = rounded(numpy_helper.to_array(weight), size, products)
+    graph.graph.initializer.remove(weight)
+    parts = {"int4": packed(codes, size), "scale": scales.T.astype(np.float32, order="C")}
+    for part, values in parts.items():
+        kept = numpy_helper.from_array(values, f"{weight.name}_{part}")
+        graph.graph.initializer.append(kept)
+
+
+def _product(node: Any, weight: Any, block_size: int) -> Any:
+    """What a MatMul does, with its weight in four bits."""
+    from onnx import helper
+
+    rows, columns = weight.dims
+    return helper.make_node(
+        "MatMulNBits",
+        [node.input[0], f"{weight.name}_int4", f"{weight.name}_scale"],
+        list(node.output),
+        node.name,
+        domain=DOMAIN,
+        K=rows, N=columns, bits=4, block_size=_block_size(rows, block_size),
     )  # fmt: skip
 
 
-def _put_kernel(graph: Any, node: Any, weight: Any, sounds: list[np.ndarray] | None) -> None:
+def _store_kernel(
+    graph: Any, node: Any, weight: Any, _: int, sounds: list[np.ndarray] | None
+) -> None:
     """Put the kernel of a Conv behind a DequantizeLinear that has its old name."""
     from onnx import TensorProto, helper, numpy_helper
 
