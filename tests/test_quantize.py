@@ -468,6 +468,31 @@ def test_gptq_makes_up_for_what_rounding_does_to_the_sums(size):
         assert np.array_equal(one, other)
 
 
+def test_gptq_rounds_the_loudest_rows_first_wherever_they_stand():
+    rng = np.random.default_rng(4)
+    weight = rng.standard_normal((40, 8)).astype(np.float32)
+    sound = rng.standard_normal((200, 6)) @ rng.standard_normal((6, 40))
+    sound = (sound + 0.1 * rng.standard_normal(sound.shape)) * np.linspace(0.2, 5, 40)
+    codes, scales = rounded(weight, 64, sound.T @ sound)
+    order = rng.permutation(40)
+    moved, same = rounded(weight[order], 64, sound[:, order].T @ sound[:, order])
+    assert np.array_equal(moved, codes[order]) and np.array_equal(same, scales)
+
+
+def test_a_scale_serves_the_loud_rows_of_its_block():
+    """A quiet row with the largest weight may be cut short when a loud one gains by it."""
+    rng = np.random.default_rng(5)
+    weight = rng.standard_normal((32, 16))
+    weight[0] *= 4
+    loudness = np.where(np.arange(32) == 0, 0.001, 1.0)
+
+    def heard_error(codes, scales):
+        return (loudness[:, None] * (weight - meant_by(codes, scales, 32)) ** 2).sum()
+
+    told = heard_error(*rounded(weight, 32, np.diag(loudness)))
+    assert told < 0.8 * heard_error(*rounded(weight, 32))
+
+
 def test_gptq_hears_the_clips_and_leaves_the_graph_as_int4_does(tiny_export, speechlike, tmp_path):
     sounds = (speechlike(1.0, seed=seed) for seed in (1, 2))
     clips = [{"array": sound, "sampling_rate": 16_000} for sound in sounds]
