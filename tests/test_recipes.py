@@ -178,6 +178,49 @@ def test_views_of_a_clip_are_the_clip_behind_other_masks(network) -> None:
     assert not torch.allclose(both[:2], both[2:])
 
 
+def test_another_pace_keeps_ends_order_and_phones(network) -> None:
+    from fast_wav2vec2 import FastForward
+
+    lengths = torch.tensor([80, 50])
+    phones = torch.arange(1, 81).repeat(2, 1)
+    phones[1, 50:] = speech.NO_PHONE
+    batch = (torch.randn(2, 80 * 320 + 80), lengths, [[7], [8]], phones)
+    (waves, paced, labels, heard), places = train_mini.at_another_pace(
+        batch, np.random.default_rng(5), 0.3
+    )
+    assert waves is batch[0] and labels is batch[2]
+    assert heard.shape == places.shape == (2, int(paced.max())) and (paced != lengths).all()
+    for row in range(2):
+        own = places[row, : paced[row]]
+        assert own[0] == 0 and float(own[-1]) == pytest.approx(int(lengths[row]) - 1)
+        steps = own.diff()
+        assert float(steps.min()) > 0.5 and float(steps.max()) < 2 and float(steps.std()) > 0.02
+        assert (heard[row, : paced[row]] == own.round().long() + 1).all()
+        assert (heard[row, paced[row] :] == speech.NO_PHONE).all()
+    same = train_mini.at_another_pace(batch, np.random.default_rng(5), 0.0)
+    assert (same[0][1] == lengths).all() and (same[0][3] == phones).all()
+    with torch.inference_mode():
+        forward = FastForward(network, 2)
+        plain, at_own_pace = forward(waves, lengths)[0], forward(waves, lengths, None, same[1])[0]
+        half = forward(waves[:1], paced[:1], None, places[:1, : paced[0]])[0]
+    torch.testing.assert_close(at_own_pace[0], plain[0], rtol=1e-4, atol=2e-5)
+    torch.testing.assert_close(at_own_pace[1, :50], plain[1, :50], rtol=1e-4, atol=2e-5)
+    assert half.shape[1] == paced[0]
+
+
+def test_between_two_frames_lies_their_mean() -> None:
+    from fast_wav2vec2 import between
+
+    x = torch.tensor([[[0.0], [2.0], [6.0]]])
+    assert between(x, torch.tensor([[0.0, 0.5, 1.0, 1.25, 2.0]])).flatten().tolist() == [
+        0,
+        1,
+        2,
+        3,
+        6,
+    ]
+
+
 def test_disagreement_is_the_divergence_both_ways_over_valid_frames() -> None:
     torch.manual_seed(2)
     log_probs, lengths = torch.randn(2, 5, 4).log_softmax(-1), torch.tensor([3, 3])

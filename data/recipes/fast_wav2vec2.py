@@ -55,6 +55,14 @@ def conv_layer(
     return F.gelu(layer_norm(conv_by_matmul(x, weight, bias.to(x.dtype), stride), gain, shift))
 
 
+def between(x: Tensor, places: Tensor) -> Tensor:
+    """Read ``(batch, time, channels)`` at places that need not be whole numbers (batch, frames)."""
+    before = places.floor().long().clamp(0, x.shape[1] - 2)
+    share = (places - before).unsqueeze(-1).to(x.dtype)
+    rows = torch.arange(len(x))[:, None]
+    return torch.lerp(x[rows, before], x[rows, before + 1], share)
+
+
 def drop_channels(x: Tensor, share: float) -> Tensor:
     """Dropout of whole channels of a clip ``(batch, frames, channels)``: few random numbers."""
     if not share:
@@ -124,15 +132,22 @@ class FastForward:
         return x
 
     def __call__(
-        self, waveforms: Tensor, lengths: Tensor, mask: Tensor | None = None
+        self,
+        waveforms: Tensor,
+        lengths: Tensor,
+        mask: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Logits ``(batch, frames, vocab)`` and the inner layer ``(batch, frames, hidden)``.
 
         ``lengths`` are valid frames; ``mask`` (batch, frames) marks frames that SpecAugment hides.
         With a mask (and lengths) for a multiple of the batch, every waveform is seen so often, each
-        time behind another mask: rows ``batch`` apart are the same waveform.
+        time behind another mask: rows ``batch`` apart are the same waveform. ``places`` (batch,
+        frames) plays the features at another pace: see `between`.
         """
-        last, inner = self.encode(self.features(waveforms), lengths, mask)
+        features = self.features(waveforms)
+        features = features if places is None else between(features, places)
+        last, inner = self.encode(features, lengths, mask)
         return self.model.lm_head(last), inner
 
     def encode(

@@ -155,8 +155,41 @@ def time_mask(lengths: Tensor, frames: int, rng: np.random.Generator, share: flo
     return mask
 
 
+def warped(length: int, rng: np.random.Generator, strength: float) -> np.ndarray:
+    """Where in a clip of so many frames each frame of another pace is read: (frames,).
+
+    The whole clip is up to ``exp(strength)`` times faster or slower, and so is every half second
+    against the rest of it; the pitch stays.
+    """
+    frames = max(2, round(length * np.exp(rng.uniform(-strength, strength))))
+    knots = np.exp(rng.uniform(-strength, strength, 2 + frames // 25))
+    pace = np.interp(np.arange(frames - 1), np.linspace(0, frames - 1, len(knots)), knots)
+    gone = np.concatenate([[0.0], np.cumsum(pace)])
+    return gone * ((length - 1) / gone[-1])
+
+
+def at_another_pace(
+    batch: tuple, rng: np.random.Generator, strength: float
+) -> tuple[tuple, Tensor]:
+    """A batch of `collate` at other paces, and the places to read features at (batch, frames)."""
+    waves, lengths, labels, phones = batch
+    paces = [warped(length, rng, strength) for length in lengths.tolist()]
+    lengths = torch.tensor([len(pace) for pace in paces])
+    places = torch.zeros(len(paces), int(lengths.max()))
+    for row, pace in zip(places, paces, strict=True):
+        row[: len(pace)] = torch.from_numpy(pace)
+    phones = phones.gather(1, places.round().long())
+    phones[torch.arange(phones.shape[1]) >= lengths[:, None]] = NO_PHONE
+    return (waves, lengths, labels, phones), places
+
+
 def losses(
-    forward, phone_head: nn.Module, batch: tuple, mask: Tensor, teacher: FastForward | None = None
+    forward,
+    phone_head: nn.Module,
+    batch: tuple,
+    mask: Tensor,
+    teacher: FastForward | None = None,
+    places: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """CTC loss and phone cross-entropy, then disagreement of views and with the teacher.
 
@@ -167,7 +200,7 @@ def losses(
     views = len(mask) // len(lengths)
     lengths, phones, labels = lengths.repeat(views), phones.repeat(views, 1), labels * views
     with torch.autocast("cpu", torch.bfloat16):
-        logits, inner = forward(waves, lengths, mask)
+        logits, inner = forward(waves, lengths, mask, places)
         guesses = phone_head(inner)
     counts = torch.tensor([len(x) for x in labels])
     targets = torch.tensor([i for x in labels for i in x])
@@ -182,7 +215,7 @@ def losses(
         apart = disagreement(log_probs, log_probs.roll(len(waves), 0).detach(), lengths)
     if teacher is not None:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            heard, _ = teacher(waves, lengths[: len(waves)])
+            heard, _ = teacher(waves, lengths[: len(waves)], None, places)
         targets = heard.float().log_softmax(-1).repeat(views, 1, 1)
         taught = disagreement(log_probs, targets, lengths)
     return ctc / counts.sum(), cross, apart / counts.sum(), taught / counts.sum()
@@ -320,10 +353,12 @@ def train(rank: int, args: argparse.Namespace) -> None:
         dist.all_reduce(done)
         if done.item():
             break
-        batch = collate(examples)
+        batch, places = collate(examples), None
+        if args.time_warp:
+            batch, places = at_another_pace(batch, rng, args.time_warp)
         share = args.time_mask * schedule.limits()[1]
         mask = time_mask(batch[1].repeat(args.views), batch[3].shape[1], rng, share)
-        ctc, cross, apart, taught = losses(forward, phone_head, batch, mask, teacher)
+        ctc, cross, apart, taught = losses(forward, phone_head, batch, mask, teacher, places)
         for p in everything:
             p.grad = None
         regular = args.consistency * apart + args.teacher_weight * taught
@@ -445,6 +480,7 @@ def main() -> None:
     parser.add_argument("--adam-lr", type=float, default=1.5e-3)
     parser.add_argument("--strength", type=float, default=0.5, help="of the augmentation, 0 to 1")
     parser.add_argument("--time-mask", type=float, default=0.12, help="share of frames hidden")
+    parser.add_argument("--time-warp", type=float, default=0.0, help="log of the change of pace")
     parser.add_argument("--views", type=int, default=1, help="of every clip, behind other masks")
     parser.add_argument("--consistency", type=float, default=0.2, help="weight of disagreement")
     parser.add_argument("--teacher", type=Path, help="the folder of a larger model")
