@@ -24,6 +24,7 @@ ACCEPTED = {
     "LGPL", "MPL-2.0",
 }  # fmt: skip
 READ = {  # metadata does not say it, somebody has looked
+    "docutils": ("BSD", "COPYING: public domain and BSD; GPL is an Emacs file that no wheel has"),
     "locate": ("MIT", "its file LICENSE; of wordfreq, for data/recipes"),
     "pyworld-prebuilt": ("MIT", "its file LICENSE; for data/recipes"),
 }
