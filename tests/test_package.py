@@ -28,6 +28,7 @@ ORDER = (
         "_finetune.settings",
         "install_missing",
         "machine",
+        "_speech.agreement",
         "_export.onnx_weights",
         "_metrics.resampling",
         "_batch.stop_signals",

@@ -94,6 +94,36 @@ def test_numbers(digits, words):
     assert normalize_text(f"são {digits}.") == f"são {words}"
 
 
+@pytest.mark.parametrize(
+    "written, said",
+    [
+        ("1 hora e 1 dia", "uma hora e um dia"),
+        ("1 estação, 1 coração", "uma estação um coração"),
+        ("1 para 2", "um para dois"),
+        ("o capítulo 2 trata", "o capítulo dois trata"),
+        ("2 cartas em 2 mapas", "duas cartas em dois mapas"),
+        ("22 mil crianças", "vinte e duas mil crianças"),
+        ("1.201 casas", "mil duzentas e uma casas"),
+        ("2 milhões de pessoas", "dois milhões de pessoas"),
+        ("2.000.002 vagas", "dois milhões e duas vagas"),
+        ("2,5 horas", "duas vírgula cinco horas"),
+        ("2 grandes cidades", "duas grandes cidades"),
+        ("2 canções, 2 corações", "duas canções dois corações"),
+        ("200 jornalistas e 200 revistas", "duzentos jornalistas e duzentas revistas"),
+        ("2 problemas, 2 algemas", "dois problemas duas algemas"),
+        ("os 2 atletas e as 2", "os dois atletas e as duas"),
+        ("das 2 às 4, nos 2 lados", "das duas às quatro nos dois lados"),
+        ("nossas 500 lojas", "nossas quinhentas lojas"),
+        ("2 reais mas 2 apenas", "dois reais mas dois apenas"),
+        ("-2 voltas", "menos duas voltas"),
+        ("100 vezes", "cem vezes"),
+        ("US$ 200 por 2 noites", "duzentos dólares por duas noites"),
+    ],
+)
+def test_numbers_agree_with_what_they_count(written, said):
+    assert normalize_text(written) == said
+
+
 def test_two_varieties_spell_sixteen_their_way():
     assert spell_numbers("16") == "dezesseis"
     assert spell_numbers("16", variety="pt") == "dezasseis"

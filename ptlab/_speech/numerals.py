@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ptlab._speech.agreement import counts_feminine, feminine
 from ptlab.errors import TextError
 
 __all__ = ["spell_numbers"]
@@ -43,9 +44,9 @@ def spell_numbers(text: str, variety: str = "br") -> str:
 
     Cardinals and decimals (*1.234,56*), ordinals (*1º, 2ª*), money (*R$ 10,50*), percentages and
     common units, clock times (*14h30*), negatives, and digit by digit what begins with a zero or
-    is longer than 15 digits.
-    Not attempted: the gender of cardinals (*2 meninas* gives *dois*), Roman numerals, dates with
-    slashes, telephone numbers without a leading zero.
+    is longer than 15 digits. *Duas* and *duzentas* stand after *as* and its like, and before nouns
+    that are feminine by their ending or well known to be.
+    Not attempted: Roman numerals, dates with slashes, telephone numbers without a leading zero.
 
     Parameters
     ----------
@@ -66,6 +67,8 @@ def spell_numbers(text: str, variety: str = "br") -> str:
     ('dez reais e cinquenta centavos', 'dois vírgula cinco milhões de reais')
     >>> spell_numbers("16 anos", variety="pt"), spell_numbers("50% de 007")
     ('dezasseis anos', 'cinquenta por cento de zero zero sete')
+    >>> spell_numbers("2 dias e 2 horas, das 2 às 4"), spell_numbers("200 pessoas e 21 mil casas")
+    ('dois dias e duas horas, das duas às quatro', 'duzentas pessoas e vinte e uma mil casas')
     """
     if variety not in LANGUAGES:
         raise TextError(f"Variety {variety!r}; choose 'br' or 'pt'.")
@@ -77,9 +80,18 @@ def spell_numbers(text: str, variety: str = "br") -> str:
     text = _ORDINAL.sub(lambda m: _ordinal(int(m[1] or m[3]), m[2], language), text)
     text = _WITH_UNIT.sub(lambda m: _with_unit(m, language), text)
     text = _SEAM.sub(" ", text)
-    return _PLAIN.sub(
-        lambda m: ("menos " if m[1] else "") + _cardinal(m[2] or m[3], language), text
-    )
+    return _PLAIN.sub(lambda m: _plain(m, language), text)
+
+
+def _plain(match: re.Match[str], language: str) -> str:
+    number = match[2] or match[3]
+    spelled = _cardinal(number, language)
+    start, end = match.span()
+    before, after = match.string[max(0, start - 20) : start], match.string[end : end + 60]
+    if counts_feminine(before, after, number == "1"):
+        whole, *decimals = spelled.partition(" vírgula ")
+        spelled = feminine(whole) + "".join(decimals)
+    return f"menos {spelled}" if match[1] else spelled
 
 
 def _cardinal(digits: str, language: str) -> str:
@@ -137,13 +149,9 @@ def _money(match: re.Match[str], language: str) -> str:
 
 def _clock(match: re.Match[str], language: str) -> str:
     hours, minutes = int(match[1]), int(match[2] or match[3] or 0)
-    spelled = _feminine(_integer(str(hours), language))
+    spelled = feminine(_integer(str(hours), language))
     spelled += " hora" if hours == 1 else " horas"
     if not minutes:
         return spelled
     unit = "minuto" if minutes == 1 else "minutos"
     return f"{spelled} e {_integer(str(minutes), language)} {unit}"
-
-
-def _feminine(number: str) -> str:
-    return re.sub(r"\bdois$", "duas", re.sub(r"\bum$", "uma", number))
