@@ -29,6 +29,7 @@ ORDER = (
         "install_missing",
         "machine",
         "_speech.agreement",
+        "_export.graph_walk",
         "_export.onnx_weights",
         "_metrics.resampling",
         "_batch.stop_signals",

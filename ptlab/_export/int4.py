@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ptlab._export.graph_walk import GraphWalk
 from ptlab._export.half_precision import store_in_half
 from ptlab._export.onnx_weights import group_of, weights_of
 
@@ -54,10 +55,10 @@ def put_int4(
     if DOMAIN not in {opset.domain for opset in graph.opset_import}:
         graph.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     graph.ir_version = max(graph.ir_version, INT4_SINCE)
-    weights, done = weights_of(graph), set()
+    weights, done, walk = weights_of(graph), set(), GraphWalk(graph, clips)
     for _, group in groupby(nodes, _heard_together):
         members = list(group)
-        heard = _inputs(graph, members, clips) if clips else {}
+        heard = walk.inputs(members) if clips else {}
         for node in members:
             weight, sounds = weights[node.input[1]], heard.get(node.input[0])
             if weight.name not in done:  # a weight may be that of several nodes
@@ -79,28 +80,6 @@ def hears_raw_sound(node: Any, weights: dict[str, Any]) -> bool:
 def _heard_together(node: Any) -> str:
     """The matrices of a layer hear the clips in one go; kernels, whose sounds are long, alone."""
     return group_of(node.name) if node.op_type == "MatMul" else node.output[0]
-
-
-def _inputs(
-    graph: Any, nodes: list[Any], clips: Sequence[dict[str, np.ndarray]]
-) -> dict[str, list[np.ndarray]]:
-    """What reaches the nodes: the inputs by name, an array a clip."""
-    import onnxruntime
-    from onnx import TensorProto, helper
-
-    names = list(dict.fromkeys(node.input[0] for node in nodes))
-    outputs = list(graph.graph.output)
-    del graph.graph.output[:]
-    graph.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names
-    )
-    session = onnxruntime.InferenceSession(
-        graph.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    del graph.graph.output[:]
-    graph.graph.output.extend(outputs)
-    runs = [session.run(names, clip) for clip in clips]
-    return {name: [run[i] for run in runs] for i, name in enumerate(names)}
 
 
 def _block_size(rows: int, wanted: int) -> int:
