@@ -211,14 +211,8 @@ def test_another_pace_keeps_ends_order_and_phones(network) -> None:
 def test_between_two_frames_lies_their_mean() -> None:
     from fast_wav2vec2 import between
 
-    x = torch.tensor([[[0.0], [2.0], [6.0]]])
-    assert between(x, torch.tensor([[0.0, 0.5, 1.0, 1.25, 2.0]])).flatten().tolist() == [
-        0,
-        1,
-        2,
-        3,
-        6,
-    ]
+    x, places = torch.tensor([[[0.0], [2.0], [6.0]]]), torch.tensor([[0.0, 0.5, 1.0, 1.25, 2.0]])
+    assert between(x, places).flatten().tolist() == [0, 1, 2, 3, 6]
 
 
 def test_disagreement_is_the_divergence_both_ways_over_valid_frames() -> None:

@@ -27,7 +27,7 @@ class GraphWalk:
 
     def __init__(self, graph: Any, clips: Sequence[dict[str, np.ndarray]]):
         self._graph = graph
-        self._kept = [dict(clip) for clip in clips]
+        self._kept = list(clips)
         self._done = {""}  # what was made for good, kept or not; optional outputs have no name
 
     def inputs(self, nodes: Sequence[Any]) -> dict[str, list[np.ndarray]]:
@@ -44,11 +44,11 @@ class GraphWalk:
             for name in node.input
         }
         passed_on = made & ahead
-        sounds = self._run(needed, list(dict.fromkeys([*wanted, *sorted(passed_on)])))
-        for kept, sound in zip(self._kept, sounds, strict=True):
-            kept.update((name, sound[name]) for name in passed_on)
-            for name in kept.keys() - ahead:
-                del kept[name]
+        known = self._kept[0].keys()
+        runs = self._run(needed, sorted((wanted.keys() | passed_on) - known))
+        sounds = [kept | run for kept, run in zip(self._kept, runs, strict=True)]
+        to_keep = passed_on | (known & ahead)
+        self._kept = [{name: sound[name] for name in to_keep} for sound in sounds]
         return {name: [sound[name] for sound in sounds] for name in wanted}
 
     def _needed(self, wanted: Collection[str]) -> list[Any]:
@@ -65,37 +65,37 @@ class GraphWalk:
         return [nodes[i] for i in sorted(found)]
 
     def _run(self, nodes: list[Any], outputs: list[str]) -> list[dict[str, np.ndarray]]:
-        """What a part of the graph makes of each clip."""
+        """What a part of the graph makes of each clip, from what is kept."""
         import onnxruntime
         from onnx import ValueInfoProto, helper
 
-        used = {name for node in nodes for name in node.input} | set(outputs)
-        kept = {name: values for name, values in self._kept[0].items() if name in used}
-        given = [
-            helper.make_tensor_value_info(
-                name, helper.np_dtype_to_tensor_dtype(values.dtype), [None] * values.ndim
-            )
-            for name, values in kept.items()
-        ]
-        weights = [w for w in self._graph.graph.initializer if w.name in used]
-        made = [ValueInfoProto(name=name) for name in outputs if name not in kept]
-        sounds = [dict(clip) for clip in self._kept]
-        if made:
-            part = helper.make_graph(nodes, "part", given, made, weights)
-            model = helper.make_model(
-                part,
-                opset_imports=self._graph.opset_import,
-                ir_version=self._graph.ir_version,
-                functions=self._graph.functions,
-            )
-            session = onnxruntime.InferenceSession(
-                model.SerializeToString(), providers=["CPUExecutionProvider"]
-            )
-            names = [value.name for value in made]
-            for sound in sounds:
-                heard = {name: sound[name] for name in kept}
-                sound.update(zip(names, session.run(names, heard), strict=True))
-        return sounds
+        if not outputs:
+            return [{} for _ in self._kept]
+        used = {name for node in nodes for name in node.input}
+        given = {name: values for name, values in self._kept[0].items() if name in used}
+        part = helper.make_graph(
+            nodes,
+            "part",
+            [
+                helper.make_tensor_value_info(
+                    name, helper.np_dtype_to_tensor_dtype(values.dtype), [None] * values.ndim
+                )
+                for name, values in given.items()
+            ],
+            [ValueInfoProto(name=name) for name in outputs],
+            [weight for weight in self._graph.graph.initializer if weight.name in used],
+        )
+        model = helper.make_model(
+            part,
+            opset_imports=self._graph.opset_import,
+            ir_version=self._graph.ir_version,
+            functions=self._graph.functions,
+        )
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        runs = (session.run(outputs, {name: kept[name] for name in given}) for kept in self._kept)
+        return [dict(zip(outputs, run, strict=True)) for run in runs]
 
 
 def _before(nodes: list[Any], changing: set[str]) -> list[Any]:
