@@ -34,11 +34,13 @@ import opus  # noqa: E402
 import phonemes  # noqa: E402
 import ship_mini  # noqa: E402
 import speech  # noqa: E402
+import splice  # noqa: E402
 import story  # noqa: E402
 import train_mini  # noqa: E402
 import voices  # noqa: E402
 
 KEPT_FREE = set(voices.DEV) | set(voices.TEST)
+KNOWN_WORDS = ["o", "gato", "dorme", "na", "casa", "azul"]
 
 
 @pytest.mark.parametrize(
@@ -223,6 +225,15 @@ def test_disagreement_is_the_divergence_both_ways_over_valid_frames() -> None:
     found = train_mini.disagreement(log_probs, log_probs.roll(1, 0), lengths)
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
     assert float(train_mini.disagreement(log_probs, log_probs, lengths)) == 0
+
+
+def test_the_phone_head_of_a_run_is_read_from_its_checkpoint(network, tmp_path: Path) -> None:
+    head = torch.nn.Linear(network.config.hidden_size, 5)
+    both = torch.nn.ModuleList([network, head]).state_dict()
+    torch.save({"both": both}, tmp_path / "checkpoint.pt")
+    found = torch.nn.Linear(network.config.hidden_size, 5)
+    found.load_state_dict(train_mini.phone_head_of(tmp_path / "checkpoint.pt"))
+    assert torch.equal(found.weight, head.weight) and torch.equal(found.bias, head.bias)
 
 
 def test_a_teacher_hears_all_of_every_clip_and_learns_nothing(network) -> None:
@@ -566,6 +577,55 @@ def test_a_share_of_the_examples_is_joined(part: tuple[Path, dict]) -> None:
 
 
 # -- rare words
+
+
+def a_clip(text: str, word_s: float = 0.3) -> speech.Clip:
+    """A word every ``word_s``: the sound of a word is a number of its own, its phone another."""
+    words = text.split()
+    length = round(word_s * augment.RATE)
+    levels = [1000 * (1 + KNOWN_WORDS.index(word)) for word in words]
+    ends = np.arange(1, len(words) + 1) * word_s
+    return speech.Clip(
+        np.repeat(levels, length).astype(np.int16),
+        np.array([1 + KNOWN_WORDS.index(word) for word in words]),
+        ends,
+        text,
+        np.concatenate([[0.0], ends]),
+    )
+
+
+def test_spliced_words_keep_their_sound_phones_and_times() -> None:
+    """Middles of words hold the sound of that word in equal loudness; the joints are 20 ms."""
+    first, second = a_clip("o gato dorme"), a_clip("na casa azul", 0.5)
+    both = splice.spliced([(second, 0, 2), (first, 1, 2)], "na casa gato")
+    assert len(both.samples) == round(1.3 * augment.RATE)
+    assert both.word_cuts == pytest.approx([0, 0.5, 1.0, 1.3])
+    assert both.ends_s == pytest.approx([0.5, 1.0, 1.3])
+    assert both.phones.tolist() == [4, 5, 2]
+    middles = both.samples[(both.word_cuts[:-1] * augment.RATE).astype(int) + 2000].astype(float)
+    assert middles[1] / middles[0] == pytest.approx(5 / 4, rel=0.01)  # as they were
+    assert middles[2] == pytest.approx(splice.LOUDNESS, rel=0.06)
+    joint = both.samples[augment.RATE - 160 : augment.RATE + 160].astype(float)
+    assert joint.min() > 0.9 * splice.LOUDNESS and joint.max() < 1.7 * splice.LOUDNESS
+
+
+def test_a_text_is_said_by_runs_of_words_of_clips() -> None:
+    clips = [a_clip("o gato dorme na casa"), a_clip("na casa azul")]
+    splicer = splice.Splicer(["o gato azul dorme", "na casa verde"])
+    rng = np.random.default_rng(0)
+    said = [splicer.say(clips, rng) for _ in range(60)]
+    texts = Counter(clip.text if clip else None for clip in said)
+    assert set(texts) == {"o gato azul dorme", None}  # nobody has said "verde"
+    clip = next(clip for clip in said if clip)
+    assert clip.phones.tolist() == [1, 2, 6, 3]
+    clips.append(a_clip("azul"))  # a folder that is still being filled
+    splicer.say(clips, rng)
+    assert (2, 0) in splicer.places["azul"]
+
+
+def test_clips_without_known_cuts_give_no_words() -> None:
+    clips = [replace(a_clip("o gato"), word_cuts=None)]
+    assert splice.Splicer(["o gato"]).say(clips, np.random.default_rng(0)) is None
 
 
 @pytest.mark.skipif(find_spec("wordfreq") is None, reason="wordfreq is of the recipes alone")

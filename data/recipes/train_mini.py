@@ -12,6 +12,8 @@ fall begins it also writes ``before_fall.pt``: as the ``checkpoint.pt`` of a new
 longer run go on at full rate, while weights that have fallen lose half an hour to a new rise.
 The loss is CTC plus a frame-wise phone cross-entropy on an inner layer, which gets the model over
 the plateau of blanks; its head is thrown away. Weights that ship are an exponential average.
+A run that goes on from weights wants ``--phone-head`` as well, the ``checkpoint.pt`` that they came
+from: what a new head asks of the layers below it at first undoes part of what they know.
 With ``--teacher`` a model learns from a larger one as well, frame by frame: what it gives every
 character, where it hears all of the clip (``prune_neurons.py`` makes such a smaller model).
 """
@@ -33,6 +35,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from fast_wav2vec2 import FastForward
 from speech import NO_PHONE, PHONES, batches, frames_of, read_corpus, read_folder
+from splice import Splicer
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
@@ -309,6 +312,8 @@ def train(rank: int, args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     model = Wav2Vec2ForCTC.from_pretrained(args.init) if args.init else new_model()
     phone_head = nn.Linear(model.config.hidden_size, len(PHONES) + 1)
+    if args.phone_head:
+        phone_head.load_state_dict(phone_head_of(args.phone_head))
     both = nn.ModuleList([model, phone_head]).float().train()
     average = copy.deepcopy(model).eval()
     state = resume(args.out, both, average)
@@ -344,7 +349,14 @@ def train(rank: int, args: argparse.Namespace) -> None:
     window, saved, running = time.time(), time.time(), []
     checkpoint, full_rate_kept = args.out / "checkpoint.pt", schedule.falling
 
+    texts = [line for path in args.texts for line in path.read_text("utf-8").splitlines()]
+    splicer = Splicer(texts)
+
     def draw():
+        if texts and rng.random() < args.spliced:
+            clip = splicer.say(clips, rng)
+            if clip is not None:
+                return clip
         pool = more if rng.random() < (args.more_share if more else 0) else clips
         return pool[rng.integers(len(pool))]
 
@@ -463,15 +475,24 @@ def resume(out: Path, both: nn.Module, average: nn.Module) -> dict:
     return state
 
 
+def phone_head_of(checkpoint: Path) -> dict[str, Tensor]:
+    """The weights of the phone head in a run's checkpoint."""
+    both = torch.load(checkpoint, weights_only=True)["both"]
+    return {name[2:]: weight for name, weight in both.items() if name.startswith("1.")}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("speech", nargs="+", type=Path, help="named twice: drawn twice as often")
     parser.add_argument("--more", nargs="*", type=Path, default=[], help="folders used less often")
     parser.add_argument("--more-share", type=float, default=0.2, help="of the examples")
     parser.add_argument("--joined", type=float, default=0.0, help="share: clips in a row, cut")
+    parser.add_argument("--texts", nargs="*", type=Path, default=[], help="for --spliced, by line")
+    parser.add_argument("--spliced", type=float, default=0.0, help="share: said by words of clips")
     parser.add_argument("--growing", nargs="*", type=Path, default=[], help="still being filled")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--init", help="a model folder to go on from (no curriculum then)")
+    parser.add_argument("--phone-head", type=Path, help="checkpoint.pt of a run near --init")
     parser.add_argument("--dev", type=Path, help="the corpus folder, for its dev split")
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--processes", type=int, default=2)
