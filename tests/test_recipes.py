@@ -227,15 +227,6 @@ def test_disagreement_is_the_divergence_both_ways_over_valid_frames() -> None:
     assert float(train_mini.disagreement(log_probs, log_probs, lengths)) == 0
 
 
-def test_the_phone_head_of_a_run_is_read_from_its_checkpoint(network, tmp_path: Path) -> None:
-    head = torch.nn.Linear(network.config.hidden_size, 5)
-    both = torch.nn.ModuleList([network, head]).state_dict()
-    torch.save({"both": both}, tmp_path / "checkpoint.pt")
-    found = torch.nn.Linear(network.config.hidden_size, 5)
-    found.load_state_dict(train_mini.phone_head_of(tmp_path / "checkpoint.pt"))
-    assert torch.equal(found.weight, head.weight) and torch.equal(found.bias, head.bias)
-
-
 def test_a_teacher_hears_all_of_every_clip_and_learns_nothing(network) -> None:
     """A model that is its own teacher has nothing to learn, but for what masks hide from it."""
     from fast_wav2vec2 import FastForward

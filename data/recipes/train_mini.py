@@ -12,8 +12,6 @@ fall begins it also writes ``before_fall.pt``: as the ``checkpoint.pt`` of a new
 longer run go on at full rate, while weights that have fallen lose half an hour to a new rise.
 The loss is CTC plus a frame-wise phone cross-entropy on an inner layer, which gets the model over
 the plateau of blanks; its head is thrown away. Weights that ship are an exponential average.
-A run that goes on from weights wants ``--phone-head`` as well, the ``checkpoint.pt`` that they came
-from: what a new head asks of the layers below it at first undoes part of what they know.
 With ``--teacher`` a model learns from a larger one as well, frame by frame: what it gives every
 character, where it hears all of the clip (``prune_neurons.py`` makes such a smaller model).
 """
@@ -312,8 +310,6 @@ def train(rank: int, args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     model = Wav2Vec2ForCTC.from_pretrained(args.init) if args.init else new_model()
     phone_head = nn.Linear(model.config.hidden_size, len(PHONES) + 1)
-    if args.phone_head:
-        phone_head.load_state_dict(phone_head_of(args.phone_head))
     both = nn.ModuleList([model, phone_head]).float().train()
     average = copy.deepcopy(model).eval()
     state = resume(args.out, both, average)
@@ -475,12 +471,6 @@ def resume(out: Path, both: nn.Module, average: nn.Module) -> dict:
     return state
 
 
-def phone_head_of(checkpoint: Path) -> dict[str, Tensor]:
-    """The weights of the phone head in a run's checkpoint."""
-    both = torch.load(checkpoint, weights_only=True)["both"]
-    return {name[2:]: weight for name, weight in both.items() if name.startswith("1.")}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("speech", nargs="+", type=Path, help="named twice: drawn twice as often")
@@ -492,7 +482,6 @@ def main() -> None:
     parser.add_argument("--growing", nargs="*", type=Path, default=[], help="still being filled")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--init", help="a model folder to go on from (no curriculum then)")
-    parser.add_argument("--phone-head", type=Path, help="checkpoint.pt of a run near --init")
     parser.add_argument("--dev", type=Path, help="the corpus folder, for its dev split")
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--processes", type=int, default=2)
