@@ -12,7 +12,7 @@ fall begins it also writes ``before_fall.pt``: as the ``checkpoint.pt`` of a new
 longer run go on at full rate, while weights that have fallen lose half an hour to a new rise.
 The loss is CTC plus a frame-wise phone cross-entropy on an inner layer, which gets the model over
 the plateau of blanks; its head is thrown away. Weights that ship are an exponential average.
-With ``--spliced`` a share of the examples are sentences of ``--texts``, said by words of many clips.
+With ``--spliced`` a share of the examples are sentences of ``--texts``, said by words of clips.
 With ``--teacher`` a model learns from a larger one as well, frame by frame: what it gives every
 character, where it hears all of the clip (``prune_neurons.py`` makes such a smaller model).
 """
