@@ -567,7 +567,7 @@ def test_a_share_of_the_examples_is_joined(part: tuple[Path, dict]) -> None:
     assert longest(0.3) > alone
 
 
-# -- rare words
+# -- spliced sentences
 
 
 def a_clip(text: str, word_s: float = 0.3) -> speech.Clip:
@@ -602,7 +602,7 @@ def test_spliced_words_keep_their_sound_phones_and_times() -> None:
 
 def test_a_text_is_said_by_runs_of_words_of_clips() -> None:
     clips = [a_clip("o gato dorme na casa"), a_clip("na casa azul")]
-    splicer = splice.Splicer(["o gato azul dorme", "na casa verde"])
+    splicer = splice.Splicer(["o gato azul dorme", "", "na casa verde", "..."])
     rng = np.random.default_rng(0)
     said = [splicer.say(clips, rng) for _ in range(60)]
     texts = Counter(clip.text if clip else None for clip in said)
@@ -617,6 +617,9 @@ def test_a_text_is_said_by_runs_of_words_of_clips() -> None:
 def test_clips_without_known_cuts_give_no_words() -> None:
     clips = [replace(a_clip("o gato"), word_cuts=None)]
     assert splice.Splicer(["o gato"]).say(clips, np.random.default_rng(0)) is None
+
+
+# -- rare words
 
 
 @pytest.mark.skipif(find_spec("wordfreq") is None, reason="wordfreq is of the recipes alone")

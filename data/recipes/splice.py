@@ -7,6 +7,7 @@ of any speaker too; here they come in runs of up to four, cut where `Clip.word_c
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import takewhile
 
 import numpy as np
 from augment import RATE
@@ -24,7 +25,7 @@ class Splicer:
     """
 
     def __init__(self, texts: list[str]):
-        self.texts = [to_labels(text)[1] for text in texts]
+        self.texts = [words for text in texts if (words := to_labels(text)[1])]
         self.places: dict[str, list[tuple[int, int]]] = defaultdict(list)  # word: clip, place
         self.words: list[list[str]] = []  # of each clip read so far
 
@@ -53,16 +54,16 @@ class Splicer:
     def _piece(self, words: list[str], rng: np.random.Generator) -> tuple[int, int, int]:
         """Clip, place in it and number of words: the longest run among a few places."""
         found = self.places[words[0]]
-        best = (0, 0, 0)
-        for _ in range(TRIES):
-            clip, place = found[rng.integers(len(found))]
-            run = 1
-            while run < len(words) and self.words[clip][place + run : place + run + 1] == [
-                words[run]
-            ]:
-                run += 1
-            best = max(best, (clip, place, run), key=lambda piece: piece[2])
-        return best
+        tried = [found[rng.integers(len(found))] for _ in range(TRIES)]
+        runs = [shared(words, self.words[clip][place:]) for clip, place in tried]
+        best = runs.index(max(runs))
+        return *tried[best], runs[best]
+
+
+def shared(first: list[str], second: list[str]) -> int:
+    """With how many of the same words both begin."""
+    pairs = zip(first, second, strict=False)  # up to the end of the shorter one
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def spliced(pieces: list[tuple[Clip, int, int]], text: str) -> Clip:

@@ -503,6 +503,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--port", type=int, default=29511)
     args = parser.parse_args()
+    if args.spliced and not args.texts:
+        parser.error("--spliced says sentences of --texts: name a file of them.")
     args.seen = {}  # clips that were read of each growing folder
     args.out.mkdir(parents=True, exist_ok=True)
     torch.multiprocessing.spawn(train, (args,), nprocs=args.processes)
