@@ -2,10 +2,10 @@
 
 >>> import ptlab
 >>> clips = ptlab.load_corpus("dev").filter(speaker="pm_santa", domain="travel")
->>> small = ptlab.load_model("mini", device="cpu", dtype="bfloat16")
->>> found = ptlab.compare("mini", small, clips)  # does half the precision cost words?
->>> found.wer.low <= found.wer.difference <= found.wer.high
-True
+>>> before = ptlab.load_model("mini", device="cpu")
+>>> found = ptlab.compare(before, "mini", clips)  # in place of "mini": what you have made of it
+>>> found.wer.low, found.wer.difference, found.wer.high
+(0.0, 0.0, 0.0)
 """
 
 from __future__ import annotations

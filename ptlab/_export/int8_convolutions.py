@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ptlab._export.int8_weights import coded
+from ptlab._export.int8_weights import LARGEST, LARGEST_OF_7_BITS, coded
 from ptlab._export.onnx_weights import weights_of
 
 __all__ = ["becomes_a_product", "put_int8_convolutions"]
@@ -32,7 +32,7 @@ def becomes_a_product(node: Any, weights: dict[str, Any]) -> bool:
     return plain and len(kernel) == 1 and channels > 1 and options.get("dilations", [1]) == [1]
 
 
-def put_int8_convolutions(graph: Any, nodes: list[Any]) -> None:
+def put_int8_convolutions(graph: Any, nodes: list[Any], reduce_range: bool = False) -> None:
     """Replace convolutions, (batch, channels, time), by products of integers.
 
     Parameters
@@ -41,25 +41,29 @@ def put_int8_convolutions(graph: Any, nodes: list[Any]) -> None:
         Is changed.
     nodes : list of onnx.NodeProto
         For which `becomes_a_product`.
+    reduce_range : bool
+        Weights of 7 bits, for CPUs without VNNI.
     """
+    largest = LARGEST_OF_7_BITS if reduce_range else LARGEST
     weights, chosen = weights_of(graph), {node.output[0] for node in nodes}
     done: list[Any] = []
     for node in graph.graph.node:
-        done += _product(graph, node, weights) if node.output[0] in chosen else [node]
+        hit = node.output[0] in chosen
+        done += _product(graph, node, weights, largest) if hit else [node]
     for name in {node.input[1] for node in nodes}:
         graph.graph.initializer.remove(weights[name])
     del graph.graph.node[:]
     graph.graph.node.extend(done)
 
 
-def _product(graph: Any, conv: Any, weights: dict[str, Any]) -> list[Any]:
+def _product(graph: Any, conv: Any, weights: dict[str, Any], largest: int) -> list[Any]:
     """The nodes in a convolution's place; scales as `coded` gives them, one for each output."""
     from onnx import TensorProto, helper, numpy_helper
 
     sound, weight, *bias = conv.input
     outputs, channels, taps = weights[weight].dims
     stride = next(iter(a.ints[0] for a in conv.attribute if a.name == "strides"), 1)
-    codes, scales = coded(numpy_helper.to_array(weights[weight]), axis=0)
+    codes, scales = coded(numpy_helper.to_array(weights[weight]), 0, largest)
     nodes: list[Any] = []
 
     def constant(name: str, values: Any) -> str:

@@ -12,9 +12,11 @@ import numpy as np
 
 from ptlab._export.onnx_weights import weights_of
 
-__all__ = ["coded", "store_in_int8"]
+__all__ = ["LARGEST", "LARGEST_OF_7_BITS", "coded", "store_in_int8"]
 
-LARGEST = 127  # -128 is left out, so that codes are as far below zero as above
+# -128 is left out, so that codes are as far below zero as above. Two products of 7 bits fit into
+# the 16 in which a CPU without VNNI sums them up.
+LARGEST, LARGEST_OF_7_BITS = 127, 63
 OUTPUTS = {"Conv": 0, "MatMul": 1}  # the axis of a weight that runs over the operator's outputs
 
 
@@ -36,13 +38,15 @@ def store_in_int8(graph: Any, nodes: list[Any]) -> None:
     graph.graph.node.extend([*widened, *rest])
 
 
-def coded(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+def coded(weight: np.ndarray, axis: int, largest: int = LARGEST) -> tuple[np.ndarray, np.ndarray]:
     """Codes of a weight, and a scale for each place along an axis.
 
     Parameters
     ----------
     weight : ndarray
     axis : int
+    largest : int
+        Code of the weight that is furthest from zero.
 
     Returns
     -------
@@ -56,7 +60,7 @@ def coded(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     ([[127, -50], [0, 0]], [0.01, 1.0])
     """
     others = tuple(i for i in range(weight.ndim) if i != axis)
-    scales = np.abs(weight).max(axis=others, keepdims=True) / LARGEST
+    scales = np.abs(weight).max(axis=others, keepdims=True) / largest
     scales[scales == 0] = 1
     codes = np.round(weight / scales).astype(np.int8)
     return codes, np.ascontiguousarray(scales.reshape(-1), np.float32)
