@@ -137,6 +137,15 @@ def test_tradeoff_has_a_point_for_every_row_and_a_line_for_the_whole_file():
     assert [t.get_text() for t in ax.texts] == ["1 s", "2 s", "0.5 s"]
 
 
+def test_labels_of_neighbours_can_be_read():
+    rows = [["a", "chunk 1 s", 1.04, 0.19], ["b", "right 1 s", 1.25, 0.19], ["b", "", 1.1, 0.19]]
+    near = pd.DataFrame([*rows, ["c", "naive 9 s", 2.0, 0.7]], columns=TABLE.columns)
+    texts = stream_plots.plot_tradeoff(near).texts
+    assert [t.get_text() for t in texts] == ["chunk 1 s", "right 1 s", "naive 9 s"]
+    first, second, _ = (t.get_window_extent() for t in texts)
+    assert not first.overlaps(second)
+
+
 def test_real_time_is_a_chunk():
     ax = stream_plots.plot_step_cost({"one": LOG})
     assert ax.lines[0].get_ydata() == pytest.approx([10.0 * n for n in range(1, 13)])

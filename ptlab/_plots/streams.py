@@ -10,6 +10,8 @@ import matplotlib.pyplot as plt  # noqa: F401 (for the examples)
 import numpy as np
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 from ptlab._metrics.edits import common_beginning
 from ptlab._plots.figures import FAINT, LABEL_PT, axes_or_new, axes_width_in
@@ -30,10 +32,7 @@ __all__ = ["plot_flicker", "plot_step_cost", "plot_timeline", "plot_tradeoff"]
 
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 MARKERS = "osD^vPX*"
-# Where a group's labels stand to their points: groups that meet must not write over each other.
-SIDES = (
-    ((5, 5), "left"), ((-6, 5), "right"), ((-6, -12), "right"), ((5, 5), "left"), ((5, -12), "left")
-)  # fmt: skip
+SIDES = (((5, 5), "left"), ((-6, 5), "right"), ((-6, -12), "right"), ((5, -12), "left"))
 LETTER_IN = 0.075  # width of a letter of a label, about
 # How a word is drawn: face, edge, line style, letters.
 _DRESS: dict[str, tuple[str, str, LineStyleType, dict[str, Any]]] = {
@@ -151,6 +150,7 @@ def plot_flicker(
         ax.plot(ends, np.array(sums, float), color="black", linestyle=line, drawstyle="steps-post",
                 label=f"{name}: {sum(counts)}")  # fmt: skip
     ax.set(xlabel="Time (s)", ylabel="Words taken back so far", xlim=(0, None), ylim=(0, None))
+    ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
     ax.legend(loc="upper left", fontsize=LABEL_PT)
     ax.set_title("Flicker" if title is None else title)
     return ax
@@ -200,14 +200,10 @@ def plot_tradeoff(
         raise PtlabError(f"A table of {len(table)} rows without {sorted(missing)}; see the help.")
     ax = axes_or_new(ax, 4.6, width_in=8.0)
     groups = table.groupby("group", sort=False)
-    looks = zip(itertools.cycle(LINES), itertools.cycle(MARKERS), itertools.cycle(SIDES))
-    for (name, rows), (line, marker, (offset, side)) in zip(groups, looks, strict=False):
+    looks = zip(itertools.cycle(LINES), itertools.cycle(MARKERS))
+    for (name, rows), (line, marker) in zip(groups, looks, strict=False):
         ax.plot(rows.latency_s, 100 * rows.wer, color="black", linestyle=line, marker=marker,
                 markerfacecolor="white", linewidth=0.9, label=str(name))  # fmt: skip
-        for row in rows.itertuples():
-            ax.annotate(row.label, (row.latency_s, 100 * row.wer), offset, zorder=3, ha=side,
-                        textcoords="offset points", fontsize=LABEL_PT - 1,
-                        path_effects=[withStroke(linewidth=3, foreground="white")])  # fmt: skip
     if offline is not None:
         ax.axhline(100 * offline, color="0.4", linestyle=(0, (1, 2)), label="offline")
     ax.set(xlabel="From the end of a word to its commit, median (s)", ylabel="WER (%)")
@@ -215,7 +211,24 @@ def plot_tradeoff(
     ax.margins(y=0.1)  # room for labels below the lowest point
     ax.legend(fontsize=LABEL_PT)
     ax.set_title("What waiting buys" if title is None else title)
+    _label_points(ax, table.latency_s, 100 * table.wer, table.label)
     return ax
+
+
+def _label_points(ax: Axes, xs: Any, ys: Any, labels: Any) -> None:
+    """Each label on the first side of its point where it hides no point and no other label."""
+    corners = ax.transData.transform(np.column_stack([xs, ys]))
+    taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in corners]
+    for x, y, label in zip(xs, ys, labels, strict=True):
+        for offset, side in SIDES if label else ():
+            note = ax.annotate(label, (x, y), offset, textcoords="offset points", ha=side,
+                               fontsize=LABEL_PT - 1, zorder=3)  # fmt: skip
+            note.set_path_effects([withStroke(linewidth=3, foreground="white")])
+            box = note.get_window_extent()
+            if box.count_overlaps(taken) == 0 or (offset, side) == SIDES[-1]:
+                taken.append(box)
+                break
+            note.remove()
 
 
 def plot_step_cost(
