@@ -154,6 +154,16 @@ def test_fast_forward_learns_what_the_model_learns(network) -> None:
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-4 * scale)
 
 
+@pytest.mark.parametrize("multiplies_it", [True, False])
+def test_bf16_is_left_alone_where_it_is_software(multiplies_it, monkeypatch) -> None:
+    import fast_wav2vec2
+
+    monkeypatch.setattr(fast_wav2vec2, "cpu_has_bfloat16", lambda: multiplies_it)
+    with fast_wav2vec2.mixed_precision():
+        found = (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+    assert found == (torch.bfloat16 if multiplies_it else torch.float32)
+
+
 def test_dropped_channels_are_dropped_for_a_whole_clip(network) -> None:
     from fast_wav2vec2 import FastForward, drop_channels
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import clusters
 import torch
 import torch.nn.functional as F
-from fast_wav2vec2 import FastForward
+from fast_wav2vec2 import FastForward, mixed_precision
 from torch import Tensor, nn
 from train_mini import Muon, average_gradients, full_share
 
@@ -45,7 +45,7 @@ def fit(
     forward = FastForward(model, 0)
     for step in range(STEPS):
         waves, lengths = next(batches)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             heard = forward.features(waves)
         valid = torch.arange(heard.shape[1]) < lengths[:, None]
         truth = clusters.log_mel(waves)[valid]

@@ -42,7 +42,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from augment import RATE, augment, change_speed
-from fast_wav2vec2 import FastForward
+from fast_wav2vec2 import FastForward, mixed_precision
 from speech import frames_of
 from torch import Tensor, nn
 from train_mini import (
@@ -272,7 +272,7 @@ class Run:
         mask = span_mask(lengths, frames, rng)
         negatives = draw_negatives(mask, NEGATIVES, rng)
         self.model.quantizer.temperature = temperature(self.step / args.steps)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision():
             heard, last = hear(self.forward, waves, lengths, mask)
         # 8 bits are too few to choose a code
         found = losses(self.model, heard[mask].float(), last[mask], negatives)

@@ -32,13 +32,14 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from fast_wav2vec2 import FastForward
+from fast_wav2vec2 import FastForward, mixed_precision
 from speech import NO_PHONE, PHONES, batches, frames_of, read_corpus, read_folder
 from splice import Splicer
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from ptlab import decode, error_rates, load_corpus, normalize, normalize_text
+from ptlab._speech.devices import cpu_has_bfloat16
 from ptlab.text import VOCABULARY
 
 INNER_LAYER = 5  # of 8, where the phone loss is applied
@@ -104,10 +105,11 @@ class Muon:
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The nearest (semi-)orthogonal matrix, nearly, by five Newton-Schulz steps in bf16."""
+    """The nearest (semi-)orthogonal matrix, nearly, by five Newton-Schulz steps (bf16 will do)."""
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = (x / (x.norm() + 1e-7)).bfloat16()
+    x = x / (x.norm() + 1e-7)
+    x = x.bfloat16() if cpu_has_bfloat16() else x
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
@@ -201,7 +203,7 @@ def losses(
     waves, lengths, labels, phones = batch
     views = len(mask) // len(lengths)
     lengths, phones, labels = lengths.repeat(views), phones.repeat(views, 1), labels * views
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision():
         logits, inner = forward(waves, lengths, mask, places)
         guesses = phone_head(inner)
     counts = torch.tensor([len(x) for x in labels])
@@ -216,7 +218,7 @@ def losses(
     if views > 1:
         apart = disagreement(log_probs, log_probs.roll(len(waves), 0).detach(), lengths)
     if teacher is not None:
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), mixed_precision():
             heard, _ = teacher(waves, lengths[: len(waves)], None, places)
         targets = heard.float().log_softmax(-1).repeat(views, 1, 1)
         taught = disagreement(log_probs, targets, lengths)

@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from fast_wav2vec2 import FastForward
+from fast_wav2vec2 import FastForward, mixed_precision
 from measure_mini import percent
 from speech import frames_of
 from torch import Tensor
@@ -97,7 +97,7 @@ class Clips:
         for i in chosen:
             wave = torch.from_numpy(normalize(corpus.audio(i).waveform))
             if forward is not None:
-                with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                with torch.no_grad(), mixed_precision():
                     wave = forward.features(wave[None])[0].float()
             self.inputs.append(wave)
             self.labels.append(encode(normalize_text(corpus.row(i)["text"])).tolist())
@@ -162,7 +162,7 @@ def ctc_loss(
     rng: np.random.Generator,
 ) -> Tensor:
     """CTC loss a character of a batch, behind a SpecAugment mask."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with mixed_precision():
         features = inputs if of_features else forward.features(inputs)
         mask = time_mask(lengths, features.shape[1], rng, HIDDEN)
         last, _ = forward.encode(features, lengths, mask)

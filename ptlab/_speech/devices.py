@@ -10,7 +10,7 @@ from ptlab.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["find_device", "find_dtype"]
+__all__ = ["cpu_has_bfloat16", "find_device", "find_dtype"]
 
 logger = logging.getLogger("ptlab")
 
@@ -69,7 +69,7 @@ def find_dtype(dtype: str | torch.dtype, device: str) -> torch.dtype:
     }
     if dtype not in choices:
         raise ModelError(f"dtype {dtype!r}; choose one of {', '.join(choices)}.")
-    if dtype == "bfloat16" and device == "cpu" and not _cpu_has_bfloat16():
+    if dtype == "bfloat16" and device == "cpu" and not cpu_has_bfloat16():
         raise ModelError(
             "This CPU has neither AVX512-BF16 nor AMX and would compute bfloat16 in software, "
             "slower than float32; use dtype='float32'."
@@ -79,7 +79,8 @@ def find_dtype(dtype: str | torch.dtype, device: str) -> torch.dtype:
     return choices[dtype]
 
 
-def _cpu_has_bfloat16() -> bool:
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16: in software it is many times slower."""
     import torch
 
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
