@@ -23,19 +23,19 @@ from transformers import AutoModelForCTC, Wav2Vec2Processor
 import ptlab
 from ptlab import comparison
 from ptlab._finetune import arguments as finetune_arguments
+from ptlab._finetune import optimizer as finetune_optimizer
 from ptlab._finetune import progress as training_progress
 from ptlab._finetune import save as finetune_save
 from ptlab._finetune import trainer as finetune_trainer
 from ptlab._finetune.arguments import find_precision
 from ptlab._finetune.folder import checkpoints, last_checkpoint
-from ptlab._finetune.optimizer import MuonAdamW
+from ptlab._finetune.optimizer import Muon, MuonAdamW, orthogonal
 from ptlab._finetune.progress import LiveProgress
 from ptlab._finetune.trainer import CTCTrainer, Patience
 from ptlab.errors import DataError, PtlabError
 from ptlab.text import VOCABULARY
 
 ROOM = importlib.import_module("ptlab.finetune")  # ptlab.finetune is the function
-needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9")
 BLANK_LAST = (*VOCABULARY[7:], *VOCABULARY[1:7], "<pad>")  # number 0 is a letter
 
 
@@ -449,7 +449,6 @@ class TestOptions:
         assert again.resumed_from == 4
         assert curve(again) == curve(whole)
 
-    @needs_muon
     def test_muon_goes_on_after_a_kill(self, lively, tmp_path, monkeypatch):
         whole = run(lively, tmp_path / "whole", optimizer="muon")
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -459,7 +458,6 @@ class TestOptions:
         assert again.resumed_from == 4
         assert curve(again) == curve(whole)
 
-    @needs_muon
     def test_muon_moves_all_directions_of_a_matrix_alike(self, still):
         """Newton-Schulz brings singular values to about 1; AdamW's first step has one size."""
         module = copy.deepcopy(still.model).train()
@@ -476,7 +474,6 @@ class TestOptions:
             else:
                 torch.testing.assert_close(step.abs(), torch.ones_like(step), rtol=0.05, atol=0)
 
-    @needs_muon
     def test_the_rate_of_both_parts_rises_and_falls(self, still, tmp_path):
         rates = []
 
@@ -484,7 +481,7 @@ class TestOptions:
             rates.append([group["lr"] for group in optimizer.param_groups])
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch.optim.Muon, "step", lambda part: noted(part))
+            patch.setattr(Muon, "step", lambda part: noted(part))
             patch.setattr(torch.optim.AdamW, "step", lambda part: noted(part))
             run(still, tmp_path / "run", optimizer="muon", learning_rate=0.01, warmup=0.3)
         muon, adam = rates[::2], rates[1::2]
@@ -493,10 +490,15 @@ class TestOptions:
             [0, 0.005, 0.01, 0.008, 0.006, 0.004, 0.002]
         )
 
-    def test_a_torch_without_muon_is_told(self, still, tmp_path, monkeypatch):
-        monkeypatch.delattr(torch.optim, "Muon", raising=False)
-        with pytest.raises(PtlabError, match=r"needs torch 2\.9"):
-            run(still, tmp_path / "run", optimizer="muon")
+    def test_muon_leaves_bfloat16_alone_where_it_is_software(self, monkeypatch):
+        matrix = torch.randn(6, 9, generator=torch.Generator().manual_seed(0))
+        monkeypatch.setattr(finetune_optimizer, "cpu_has_bfloat16", lambda: True)
+        short = orthogonal(matrix)
+        monkeypatch.setattr(finetune_optimizer, "cpu_has_bfloat16", lambda: False)
+        long = orthogonal(matrix)
+        assert not torch.equal(long.bfloat16().float(), long)
+        torch.testing.assert_close(short.bfloat16().float(), short, rtol=0, atol=0)
+        torch.testing.assert_close(short, long, rtol=0, atol=0.05)
 
     def test_adapters_without_peft_are_told(self, still, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "peft", None)

@@ -53,7 +53,6 @@ ORDER = (
         "_export.int4",
         "_export.int8_convolutions",
         "_finetune.history",
-        "_finetune.optimizer",
         "_speech.roads",
     ),
     (
@@ -75,7 +74,14 @@ ORDER = (
     ("_probe.fit", "_probe.result", "verification"),
     ("_export.runtime_worker",),
     ("_export.runtime_costs",),
-    ("ctc", "_finetune.data", "_finetune.model", "_finetune.arguments", "_finetune.folder"),
+    (
+        "ctc",
+        "_finetune.data",
+        "_finetune.model",
+        "_finetune.arguments",
+        "_finetune.folder",
+        "_finetune.optimizer",
+    ),
     (
         "confidence",
         "transcription",

@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from ptlab import decode, error_rates, load_corpus, normalize, normalize_text
-from ptlab._speech.devices import cpu_has_bfloat16
+from ptlab._finetune.optimizer import orthogonal
 from ptlab.text import VOCABULARY
 
 INNER_LAYER = 5  # of 8, where the phone loss is applied
@@ -102,19 +102,6 @@ class Muon:
         parts = flat.split([u.numel() for u in updates])
         for weight, part in zip(self.weights, parts, strict=True):
             weight.mul_(1 - lr * self.decay).add_(part.view_as(weight), alpha=-lr)
-
-
-def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """The nearest (semi-)orthogonal matrix, nearly, by five Newton-Schulz steps (bf16 will do)."""
-    a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / (x.norm() + 1e-7)
-    x = x.bfloat16() if cpu_has_bfloat16() else x
-    for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    x = x.float()
-    return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
 def split_parameters(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:

@@ -41,7 +41,7 @@ class FinetuneSettings:
         want less.
     optimizer : {"adamw", "muon"}
         "muon" moves the matrices of the encoder by Muon and the rest by AdamW: fewer updates from a
-        new head or a pre-trained encoder. Needs torch 2.9.
+        new head or a pre-trained encoder.
     freeze : {"features", "encoder", "nothing"}
         What stays as it is: the convolutions that listen to the waveform, all but the head, or
         nothing.
