@@ -2,11 +2,12 @@
 
 torch brings MKL and oneDNN. Its products in float32 always go to MKL, which leaves half of the
 vector units of AMD's processors idle: on an EPYC (Zen 5) oneDNN did those of these models at 230
-thousand million operations a second and core, MKL at 104. (On a Zen 3, which has units of half the
-width, 74 and 88, and with the convolutions a clip takes the same time either way.) Its convolutions go to oneDNN, but not
-where torch has one thread. `cpu_products` sends all of them there; what a layer computes stays the
-same but for rounding (a few parts in a million). ``tests/benchmarks/bench_batch.py`` measures it.
-Intel's processors, for which MKL was made, are left alone: nobody has measured oneDNN there.
+thousand million operations a second and core, MKL at 104. (On a Zen 3, whose units are half as
+wide, 74 and 88; with the convolutions a clip takes the same time either way.) Its convolutions go
+to oneDNN, but not where torch has one thread. `cpu_products` sends all of them there; what a layer
+computes stays the same but for rounding (a few parts in a million).
+``tests/benchmarks/bench_batch.py`` measures it. Intel's processors, for which MKL was made, are
+left alone: nobody has measured oneDNN there.
 
 This file imports torch: import it where torch is needed, not before.
 """
