@@ -789,14 +789,21 @@ def test_brazil_and_portugal_speak_differently() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, count", [("everyday_br", 4_000), ("everyday_pt", 400), ("pharmacy_br", 119)]
+    "name, count",
+    [
+        ("everyday_br.txt", 4_000),
+        ("everyday_pt.txt", 400),
+        ("pharmacy_br.txt", 119),
+        ("vocabulary_br.txt.xz", 12_000),
+    ],
 )
 def test_sentences_of_lists_can_be_used_and_are_not_those_to_be_measured_on(
     name: str, count: int
 ) -> None:
     import sentences
 
-    lines = (DATA / "recipes" / f"{name}.txt").read_text("utf-8").splitlines()
+    with make_speech.opened(DATA / "recipes" / name) as file:
+        lines = file.read().splitlines()
     assert len(lines) > count and len(set(lines)) == len(lines)
     assert not [line for line in lines if sentences.trouble(line)]
     kept_free = [t for split in ("dev", "test") for t in load_corpus(split).frame.text]
