@@ -389,11 +389,11 @@ class TestTrouble:
     def test_precisions_that_the_hardware_lacks_are_refused(self, monkeypatch):
         with pytest.raises(PtlabError, match="fp16' trains on CUDA only"):
             find_precision("fp16", "cpu")
-        monkeypatch.setattr(finetune_arguments, "_cpu_has_bf16", lambda: False)
+        monkeypatch.setattr(finetune_arguments, "cpu_has_bfloat16", lambda: False)
         assert find_precision("auto", "cpu") == find_precision("auto", "mps") == "fp32"
         with pytest.raises(PtlabError, match="no bf16 in hardware"):
             find_precision("bf16", "cpu")
-        monkeypatch.setattr(finetune_arguments, "_cpu_has_bf16", lambda: True)
+        monkeypatch.setattr(finetune_arguments, "cpu_has_bfloat16", lambda: True)
         assert find_precision("auto", "cpu") == "bf16"
 
 
@@ -408,7 +408,7 @@ class TestOptions:
         )  # fmt: skip
 
     def test_bf16_on_a_cpu_is_autocast_with_float32_weights(self, still, tmp_path, monkeypatch):
-        monkeypatch.setattr(finetune_arguments, "_cpu_has_bf16", lambda: True)
+        monkeypatch.setattr(finetune_arguments, "cpu_has_bfloat16", lambda: True)
         result = run(still, tmp_path / "run", steps=1, precision="bf16")
         full = run(still, tmp_path / "full", steps=1)
         assert {t.dtype for t in weights(result.folder).values()} == {torch.float32}

@@ -8,8 +8,8 @@ import torch
 from transformers import TrainingArguments
 
 from ptlab._finetune.settings import FinetuneSettings
-from ptlab._speech.devices import find_dtype
-from ptlab.errors import ModelError, PtlabError
+from ptlab._speech.devices import cpu_has_bfloat16
+from ptlab.errors import PtlabError
 
 __all__ = ["find_precision", "training_arguments"]
 
@@ -34,19 +34,12 @@ def find_precision(precision: str, device: str) -> str:
     if device == "cuda":
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        has_bf16 = device == "cpu" and _cpu_has_bf16()
+        has_bf16 = device == "cpu" and cpu_has_bfloat16()
     if precision == "bf16" and not has_bf16:
         raise PtlabError(f"This {device} has no bf16 in hardware; use precision='auto'.")
     if precision != "auto":
         return precision
     return "bf16" if has_bf16 else "fp16" if device == "cuda" else "fp32"
-
-
-def _cpu_has_bf16() -> bool:
-    try:
-        return bool(find_dtype("bfloat16", "cpu"))
-    except ModelError:
-        return False
 
 
 def training_arguments(settings: FinetuneSettings, folder: Path, clips: int) -> TrainingArguments:
