@@ -31,7 +31,7 @@ NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 MAX_OUTPUT = 100_000  # bytes of one figure or table
 MAX_NOTEBOOK = 600 * 1024  # bytes of one file
 LARGE_FIGURE, COLOURS = 32_000, (256, 128, 64, 32)  # bytes from which fewer colours are tried
-TIMEOUT_S = 600  # of one cell
+TIMEOUT_S = 1200  # of one cell; 460 were seen, in lesson 03 without bfloat16
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 # Roots of a home, temporary or mounted folder, or of a Windows drive, not inside a web address.

@@ -46,8 +46,11 @@ class Muon(torch.optim.Optimizer):
                     self._move(matrix, group)
 
     def _move(self, matrix: Tensor, group: dict[str, Any]) -> None:
-        buffer = self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix))
+        state = self.state[matrix]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(matrix)
         with torch.no_grad():
+            buffer = state["momentum_buffer"]
             buffer.lerp_(matrix.grad, 1 - group["momentum"])
             update = orthogonal(matrix.grad.lerp(buffer, group["momentum"]))
             matrix.mul_(1 - group["lr"] * group["weight_decay"])
