@@ -802,8 +802,7 @@ def test_sentences_of_lists_can_be_used_and_are_not_those_to_be_measured_on(
 ) -> None:
     import sentences
 
-    with make_speech.opened(DATA / "recipes" / name) as file:
-        lines = file.read().splitlines()
+    lines = sentences.lines_of(DATA / "recipes" / name)
     assert len(lines) > count and len(set(lines)) == len(lines)
     assert not [line for line in lines if sentences.trouble(line)]
     kept_free = [t for split in ("dev", "test") for t in load_corpus(split).frame.text]

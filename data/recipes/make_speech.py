@@ -21,15 +21,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import lzma
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import opus
 from kokoro import Kokoro
+from sentences import lines_of
 from tqdm.auto import tqdm
 from voices import DEV, TEST, training_voices
 
@@ -38,15 +37,9 @@ BLEND_SHARE, EUROPEAN_SHARE = 0.40, 0.12
 SPEEDS = (0.75, 1.30)
 
 
-def opened(path: Path) -> TextIO:
-    """A text to be read, that may be packed by xz."""
-    return (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf-8")
-
-
 def sentences(path: Path, skip: set[str]) -> list[str]:
     """Lines with 2 to 30 words, no digits, not in ``skip``."""
-    with opened(path) as file:
-        lines = dict.fromkeys(line.strip() for line in file)
+    lines = dict.fromkeys(line.strip() for line in lines_of(path))
     good = (s for s in lines if 2 <= len(s.split()) <= 30 and not re.search(r"\d", s))
     return [s for s in good if s not in skip]
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import lzma
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -26,6 +27,12 @@ PUNCTUATION = set(" ,.;:!?…—")
 # Of 13 sentences 8, 2 and 3: about 40, 10 and 15 minutes.
 BLOCK = ("train",) * 8 + ("dev",) * 2 + ("test",) * 3
 NEAR = 0.80  # likeness (0 to 1) from which two sentences are near copies
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a text, which may be packed by xz."""
+    data = path.read_bytes()
+    return (lzma.decompress(data) if path.suffix == ".xz" else data).decode("utf-8").splitlines()
 
 
 def words_of(text: str) -> list[str]:
@@ -107,7 +114,7 @@ def share_out(rows: list[dict[str, str]], seed: int) -> list[dict[str, str]]:
 
 
 def read_draft(path: Path) -> list[dict[str, str]]:
-    rows = (line.split("\t") for line in path.read_text("utf-8").splitlines())
+    rows = (line.split("\t") for line in lines_of(path))
     return [dict(zip(KEYS[1:], map(tidy, row), strict=True)) for row in rows if len(row) == 3]
 
 
@@ -124,7 +131,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     kept = read_table(args.out) if args.out.exists() else []
-    others = [line for path in args.not_in for line in path.read_text("utf-8").splitlines()]
+    others = [line for path in args.not_in for line in lines_of(path)]
     others += [row["text"] for row in kept]
     for number, path in enumerate(args.drafts):
         good = check(read_draft(path), others)

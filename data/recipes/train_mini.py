@@ -33,6 +33,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from fast_wav2vec2 import FastForward, mixed_precision
+from sentences import lines_of
 from speech import NO_PHONE, PHONES, batches, frames_of, read_corpus, read_folder
 from splice import Splicer
 from torch import Tensor, nn
@@ -335,7 +336,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
     window, saved, running = time.time(), time.time(), []
     checkpoint, full_rate_kept = args.out / "checkpoint.pt", schedule.falling
 
-    texts = [line for path in args.texts for line in path.read_text("utf-8").splitlines()]
+    texts = [line for path in args.texts for line in lines_of(path)]
     splicer = Splicer(texts)
 
     def draw():
